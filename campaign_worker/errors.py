@@ -1,0 +1,140 @@
+"""Every error of the product, in one tree. Decisions read types and attributes, never texts.
+
+CampaignWorkerError
+├── SettingsError            a setting is missing or wrong: names it and how to mend it
+│   └── UnsupportedOption    a BullMQ option that is not honoured yet
+├── PayloadError             a job's data does not fit: names the field
+├── RenderError              a template cannot be rendered for this recipient: names the variable
+├── AddressError             an address that no envelope or header may carry
+├── Away                     something of ours is out of reach; no attempt is spent on it
+│   ├── RedisAway
+│   ├── DatabaseAway
+│   └── TransportDown        an SMTP server cannot be reached, greeted or authenticated
+├── SmtpRefused              the server answered with a refusal, in a known phase
+├── SmtpLost                 no answer came, in a known phase
+├── MigrationError           the schema is not ours, or not what the code expects
+└── CredentialsRefused       a server answered: wrong user, password or database
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class CampaignWorkerError(Exception):
+    """Base of the tree; nobody raises it itself."""
+
+
+class SettingsError(CampaignWorkerError):
+    """A setting is missing or wrong.
+
+    `setting` is the environment variable, `problem` what is wrong with it, `mend` what to do.
+    """
+
+    def __init__(self, setting: str, problem: str, mend: str = "") -> None:
+        super().__init__(f"{setting}: {problem}" + (f" ({mend})" if mend else ""))
+        self.setting = setting
+        self.problem = problem
+        self.mend = mend
+
+
+class UnsupportedOption(SettingsError):
+    """A BullMQ option that this worker does not honour; refused rather than ignored."""
+
+
+class PayloadError(CampaignWorkerError):
+    """A job's data does not fit; `field` is the path of the first field at fault."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class RenderError(CampaignWorkerError):
+    """A template cannot be rendered; `part` is subject, html or text, `problem` names the variable."""
+
+    def __init__(self, part: str, problem: str) -> None:
+        super().__init__(f"{part}: {problem}")
+        self.part = part
+        self.problem = problem
+
+
+class AddressError(CampaignWorkerError):
+    """An address that no envelope or header may carry; the text never holds the address itself."""
+
+
+class Away(CampaignWorkerError):
+    """Something of ours is out of reach: intake stops, jobs go back, no attempt is spent."""
+
+
+class RedisAway(Away):
+    """Redis did not answer within the bound; `cause` is the driver's error."""
+
+
+class DatabaseAway(Away):
+    """Postgres cannot take statements now: refused, restarting, read-only, out of connections."""
+
+
+class SmtpPhase(enum.Enum):
+    """Where in the SMTP dialogue something happened (RFC 5321, section 3)."""
+
+    CONNECT = "connect"
+    GREETING = "greeting"
+    EHLO = "ehlo"
+    STARTTLS = "starttls"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    BODY = "body"
+
+
+class TransportDown(Away):
+    """An SMTP server cannot be used by anybody now: unreachable, or it refuses us as a client."""
+
+    def __init__(
+        self, transport: str, phase: SmtpPhase, problem: str, code: int | None = None
+    ) -> None:
+        super().__init__(f"transport {transport}: {phase.value}: {problem}")
+        self.transport = transport
+        self.phase = phase
+        self.problem = problem
+        self.code = code
+
+
+class SmtpRefused(CampaignWorkerError):
+    """The server answered with a refusal.
+
+    `code` is the basic code (RFC 5321), `enhanced` the enhanced one (RFC 3463) as "5.1.1" or None,
+    `text` the cleaned reply. A refusal in phase BODY is an answer to the final dot.
+    """
+
+    def __init__(self, phase: SmtpPhase, code: int, enhanced: str | None, text: str) -> None:
+        super().__init__(f"{phase.value}: {code} {text}")
+        self.phase = phase
+        self.code = code
+        self.enhanced = enhanced
+        self.text = text
+
+
+class SmtpLost(CampaignWorkerError):
+    """No answer came. In phase BODY the outcome is unknown; before it nothing was sent."""
+
+    def __init__(self, phase: SmtpPhase, text: str) -> None:
+        super().__init__(f"{phase.value}: {text}")
+        self.phase = phase
+        self.text = text
+
+
+class MigrationError(CampaignWorkerError):
+    """The schema is not ours, or not what this version expects."""
+
+
+class CredentialsRefused(CampaignWorkerError):
+    """A server said no to our user, password or database: waiting cannot mend that."""
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"{setting}: {problem}")
+        self.setting = setting
+        self.problem = problem

@@ -1,0 +1,1 @@
+"""Follow-ups: when the next step is due and whether it may still go out."""
