@@ -2,7 +2,11 @@
 
 CampaignWorkerError
 ├── SettingsError            a setting is missing or wrong: names it and how to mend it
+│   ├── InvalidSettings      all that is wrong with the settings, at once
 │   └── UnsupportedOption    a BullMQ option that is not honoured yet
+├── ScriptsChanged           a Lua script of the bullmq package is not the one we know
+├── JobGone                  a job that is to be written to is no longer in Redis
+├── JobNotHeld               a job's lock is gone, or somebody else's
 ├── PayloadError             a job's data does not fit: names the field
 ├── RenderError              a template cannot be rendered for this recipient: names the variable
 ├── AddressError             an address that no envelope or header may carry
@@ -13,7 +17,9 @@ CampaignWorkerError
 ├── SmtpRefused              the server answered with a refusal, in a known phase
 ├── SmtpLost                 no answer came, in a known phase
 ├── MigrationError           the schema is not ours, or not what the code expects
-└── CredentialsRefused       a server answered: wrong user, password or database
+├── CredentialsRefused       a server answered: wrong user, password or database
+└── EmbeddedServerError      a server of the embedded stack did not start or stop as it should
+    └── BinaryMissing        its program is not installed: names the package to install
 """
 
 from __future__ import annotations
@@ -38,8 +44,46 @@ class SettingsError(CampaignWorkerError):
         self.mend = mend
 
 
+class InvalidSettings(SettingsError):
+    """Everything that is wrong with the settings; `problems` holds one SettingsError for each."""
+
+    def __init__(self, problems: tuple[SettingsError, ...]) -> None:
+        first = problems[0]
+        super().__init__(first.setting, first.problem, first.mend)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        """One line for each problem."""
+        return "\n".join(str(problem) for problem in self.problems)
+
+
 class UnsupportedOption(SettingsError):
     """A BullMQ option that this worker does not honour; refused rather than ignored."""
+
+
+class ScriptsChanged(CampaignWorkerError):
+    """A Lua script of the installed bullmq package is missing or differs from the one we know."""
+
+    def __init__(self, script: str, installed: str) -> None:
+        super().__init__(f"bullmq script {script} is not the expected one (installed: {installed})")
+        self.script = script
+        self.installed = installed
+
+
+class JobGone(CampaignWorkerError):
+    """A job that is to be written to is no longer in Redis."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} is no longer in Redis")
+        self.job_id = job_id
+
+
+class JobNotHeld(CampaignWorkerError):
+    """A job's lock is gone, or somebody else's: its outcome is not ours to write."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"the lock of job {job_id} is no longer ours")
+        self.job_id = job_id
 
 
 class PayloadError(CampaignWorkerError):
@@ -138,3 +182,19 @@ class CredentialsRefused(CampaignWorkerError):
         super().__init__(f"{setting}: {problem}")
         self.setting = setting
         self.problem = problem
+
+
+class EmbeddedServerError(CampaignWorkerError):
+    """A server of the embedded stack did not start or stop as it should.
+
+    `server` is redis, postgres or smtp, `problem` what went wrong, with the end of its log.
+    """
+
+    def __init__(self, server: str, problem: str) -> None:
+        super().__init__(f"{server}: {problem}")
+        self.server = server
+        self.problem = problem
+
+
+class BinaryMissing(EmbeddedServerError):
+    """The program of a server is not installed here; `problem` names the package to install."""
