@@ -1,0 +1,1 @@
+"""BullMQ: claim, lock, finish, hand back. Knows nothing of e-mail."""
