@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import signal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import asyncpg
@@ -17,7 +18,7 @@ from campaign_worker.embedded.server import LOOPBACK, EmbeddedServer
 from campaign_worker.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 INITDB_SECONDS = 60.0
@@ -79,11 +80,13 @@ class PostgresServer(EmbeddedServer):
 
     async def execute(self, statement: str) -> None:
         """Run one statement in the database `postgres`."""
-        connection = await asyncpg.connect(self.url, timeout=PROBE_SECONDS)
-        try:
+        async with self._connected() as connection:
             await connection.execute(statement)
-        finally:
-            await connection.close(timeout=PROBE_SECONDS)
+
+    async def fetch_value(self, query: str, *arguments: object) -> Any:
+        """Return the first value of a query in the database `postgres`."""
+        async with self._connected() as connection:
+            return await connection.fetchval(query, *arguments)
 
     async def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """End it: fast rolls back and checkpoints, immediate leaves recovery to the next start."""
@@ -119,11 +122,18 @@ class PostgresServer(EmbeddedServer):
 
     async def _answers(self) -> bool:
         try:
-            connection = await asyncpg.connect(self.url, timeout=PROBE_SECONDS)
+            async with self._connected():
+                return True
         except (OSError, TimeoutError, asyncpg.PostgresError):
             return False
-        await connection.close(timeout=PROBE_SECONDS)
-        return True
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        connection = await asyncpg.connect(self.url, timeout=PROBE_SECONDS)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=PROBE_SECONDS)
 
     def _program(self, program: str, arguments: list[str]) -> ChildProcess:
         path = str((self._bin_dir or find_postgres()) / program)
