@@ -1,0 +1,38 @@
+"""Frozen settings: each with unit, default and check, read once from the environment and `.env`.
+
+Imports nothing of ours but errors; opens no connection.
+"""
+
+from campaign_worker.settings.document import Shown, configuration_page, show
+from campaign_worker.settings.drain import Drain
+from campaign_worker.settings.kinds import (
+    AmbiguousSend,
+    LogFormat,
+    LogLevel,
+    Pooler,
+    QueueSpec,
+    SecretUrl,
+    SigningKey,
+    UnknownJobs,
+)
+from campaign_worker.settings.mailing import DEFAULT_TRANSPORT
+from campaign_worker.settings.model import Settings
+from campaign_worker.settings.stores import DatabaseSettings
+
+__all__ = [
+    "DEFAULT_TRANSPORT",
+    "AmbiguousSend",
+    "DatabaseSettings",
+    "Drain",
+    "LogFormat",
+    "LogLevel",
+    "Pooler",
+    "QueueSpec",
+    "SecretUrl",
+    "Settings",
+    "Shown",
+    "SigningKey",
+    "UnknownJobs",
+    "configuration_page",
+    "show",
+]

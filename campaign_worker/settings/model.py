@@ -1,0 +1,140 @@
+"""All settings of the worker in one frozen object, with the relations between its groups."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
+
+from campaign_worker.settings import parse
+from campaign_worker.settings.base import Base
+from campaign_worker.settings.drain import Drain, drain_window
+from campaign_worker.settings.kinds import About, LogFormat, LogLevel, QueueSpec, Wrong
+from campaign_worker.settings.mailing import MailSettings, TrackingSettings
+from campaign_worker.settings.stores import DatabaseSettings, QueueSettings
+
+_BY_RAILWAY = "Set by Railway."
+
+
+class ProcessSettings(Base):
+    """The process itself: its clocks, its port, its stop, its logs."""
+
+    lease_seconds: Annotated[float, About(unit="s", check="> SEND_TIMEOUT, <= 3600")] = Field(
+        default=90.0,
+        gt=0,
+        le=3600,
+        description="How long a claimed row belongs to its claimer without a renewal.",
+    )
+    reconcile_interval_seconds: Annotated[float, About(unit="s")] = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="How often rows without a live job and leases that ran out are looked for.",
+    )
+    port: int = Field(
+        default=8080,
+        ge=1,
+        le=65_535,
+        description="Port of /health, /ready and /metrics. Set by Railway.",
+    )
+    drain_seconds: Annotated[
+        float | None, About(unit="s", default="30; 0 on Railway", example="60")
+    ] = Field(
+        default=None,
+        ge=0,
+        le=3600,
+        description="Time from SIGTERM to SIGKILL that the platform grants. The image sets 60.",
+    )
+    railway_deployment_draining_seconds: Annotated[
+        float | None, About(unit="s", default="none", example="60")
+    ] = Field(
+        default=None,
+        ge=0,
+        le=3600,
+        description="Railway's own number for the same. It wins over DRAIN_SECONDS; where both are "
+        "set and disagree, the smaller is used and the start log says so.",
+    )
+    railway_service_id: Annotated[str | None, About(default="none")] = Field(
+        default=None, description=f"Says that this is Railway. {_BY_RAILWAY}"
+    )
+    railway_environment_id: Annotated[str | None, About(default="none")] = Field(
+        default=None, description=f"Says that this is Railway. {_BY_RAILWAY}"
+    )
+    instance_id: Annotated[str, About(default="RAILWAY_REPLICA_ID, else host name")] = Field(
+        default_factory=parse.own_host,
+        min_length=1,
+        max_length=128,
+        validation_alias=AliasChoices("INSTANCE_ID", "RAILWAY_REPLICA_ID"),
+        description="Name of this process in logs and claims.",
+    )
+    log_format: LogFormat = Field(
+        default=LogFormat.AUTO, description="auto: console on a terminal, json elsewhere."
+    )
+    log_level: LogLevel = Field(
+        default=LogLevel.INFO,
+        description="The least level that is written. Only debug shows addresses and subjects.",
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _accept_other_spellings(cls, value: object) -> object:
+        """Accept Python's and Node's spellings: WARNING, warn."""
+        if not isinstance(value, str):
+            return value
+        return {"warn": "warning", "critical": "error"}.get(value.lower(), value.lower())
+
+    @property
+    def on_railway(self) -> bool:
+        """Whether the platform is Railway."""
+        return bool(self.railway_service_id or self.railway_environment_id)
+
+    @property
+    def drain(self) -> Drain:
+        """The window between SIGTERM and SIGKILL, and what is doubtful about it."""
+        return drain_window(
+            self.drain_seconds, self.railway_deployment_draining_seconds, on_railway=self.on_railway
+        )
+
+    @property
+    def stop_budget_seconds(self) -> float:
+        """Seconds that a stop plans with (see drain.Drain)."""
+        return self.drain.stop_budget_seconds
+
+
+# pydantic validates the fields of the last base first: the validators below see what came before.
+class Settings(ProcessSettings, TrackingSettings, MailSettings, QueueSettings, DatabaseSettings):
+    """Everything that the worker can be told. Read with `Settings.load()`."""
+
+    @field_validator("smtp_max_connections")
+    @classmethod
+    def _a_connection_for_each_job(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is None and "queues" in info.data:
+            queues: tuple[QueueSpec, ...] = info.data["queues"]
+            return sum(spec.concurrency for spec in queues)
+        return value
+
+    @field_validator("lease_seconds")
+    @classmethod
+    def _lease_outlives_a_send(cls, value: float, info: ValidationInfo) -> float:
+        timeout = info.data.get("send_timeout_seconds")
+        if timeout is not None and value <= timeout:
+            problem = f"must be longer than SEND_TIMEOUT ({timeout:g} s), not {value:g} s"
+            raise Wrong(problem, f"set LEASE_SECONDS={timeout + 30:g} or lower SEND_TIMEOUT")
+        return value
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed but doubtful, one sentence each, for the start log."""
+        found = list(self.drain.warnings)
+        urls = {"REDIS_URL": self.redis_url, "DATABASE_URL": self.database_url}
+        for name, url in urls.items():
+            if url.ignored:
+                found.append(f"{name}: not understood and left out: {', '.join(url.ignored)}")
+        if self.database_url.implies and "database_pooler" not in self.model_fields_set:
+            found.append("DATABASE_URL: pgbouncer=true is taken for DATABASE_POOLER=transaction")
+        if self.stalled_interval_ms * 2 < self.lock_duration_ms:
+            found.append(
+                f"STALLED_INTERVAL_MS={self.stalled_interval_ms} is under half of LOCK_DURATION_MS="
+                f"{self.lock_duration_ms}: it costs Redis and finds lost jobs hardly sooner"
+            )
+        return tuple(found)
