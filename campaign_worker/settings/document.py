@@ -82,8 +82,6 @@ def _text(value: object) -> str:
     match value:
         case None:
             return ""
-        case enum.Enum():
-            return str(value.value)
         case float():
             return f"{value:g}"
         case tuple():

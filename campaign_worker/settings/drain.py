@@ -47,8 +47,9 @@ def drain_window(ours: float | None, railways: float | None, *, on_railway: bool
         )
         return Drain(0.0, (text,))
     text = (
-        f"{_OURS}={ours:g}, but {_RAILWAYS} is not set: unless the service's draining time "
-        f"is set elsewhere, Railway grants 0 s and kills this worker in the middle of its drain ({_MEND})"
+        f"{_OURS}={ours:g}, but {_RAILWAYS} is not set: unless the service's draining "
+        "time is set elsewhere, Railway grants 0 s and kills this worker in mid-drain "
+        f"({_MEND})"
     )
     return Drain(ours, (text,))
 
