@@ -252,7 +252,8 @@ class _Reader:
             self._writer.gap = trailing
 
     def _verbatim(self, data: str) -> None:
-        first, *others = data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        data = data.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
+        first, *others = data.expandtabs().split("\n")
         if first:
             self._writer.put(first)
         for line in others:
