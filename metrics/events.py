@@ -1,0 +1,163 @@
+"""What can be counted, as frozen records. Holds no address, subject or message text, ever.
+
+Durations are seconds. Strings become labels: they are names from a small set (a queue, a reason),
+never data of a recipient. Job names are foreign; the listener bounds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+WorkerStateName: TypeAlias = Literal["starting", "ready", "draining", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobClaimed:
+    """A job became active here. Exactly one JobEnded follows, whatever becomes of the job."""
+
+    queue: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """A claimed job left this worker: completed, failed, retried, deferred, handed back, lost."""
+
+    queue: str
+    name: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobHandedBack:
+    """A job went back to the head of its queue, without an attempt. Comes beside its JobEnded."""
+
+    queue: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobLost:
+    """The lock of an active job is somebody else's, or gone. Comes beside its JobEnded."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class StalledRecovered:
+    """Jobs whose worker had vanished were put back by our sweep."""
+
+    queue: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownJob:
+    """A job that no contract names; it was parked or failed, as the settings say."""
+
+    queue: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockRenewal:
+    """One lock renewal; `result` is ok, refused or error."""
+
+    queue: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPolled:
+    """Redis answered a claim, with a job or without; `at` is Unix time in seconds."""
+
+    queue: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How many jobs stand in one BullMQ state now."""
+
+    queue: str
+    state: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeHeld:
+    """Intake is held for a reason, or no longer held for it."""
+
+    reason: str
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MailSent:
+    """A mail transaction is over; `result` is accepted, refused, lost and the like."""
+
+    transport: str
+    result: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpConnected:
+    """An attempt to connect is over, greeting, TLS and authentication included."""
+
+    transport: str
+    seconds: float
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFlushed:
+    """A batched statement is over; `size` is its number of rows."""
+
+    statement: str
+    size: int
+    seconds: float
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsReconciled:
+    """The reconciler changed rows; `kind` says what it found (expired lease, due without a job)."""
+
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStateChanged:
+    """The worker is in this state from now on."""
+
+    state: WorkerStateName
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownPhaseEnded:
+    """A phase of the shutdown plan is over; `result` is done, timed_out or failed."""
+
+    phase: str
+    seconds: float
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLagged:
+    """How much later than asked for the event loop woke a sleeper."""
+
+    seconds: float
+
+
+JobEvent: TypeAlias = (
+    JobClaimed | JobEnded | JobHandedBack | JobLost | StalledRecovered | UnknownJob
+)
+QueueEvent: TypeAlias = LockRenewal | ClaimPolled | QueueDepth | IntakeHeld
+MailEvent: TypeAlias = MailSent | SmtpConnected
+StorageEvent: TypeAlias = BatchFlushed | RowsReconciled
+WorkerEvent: TypeAlias = WorkerStateChanged | ShutdownPhaseEnded | LoopLagged
+Event: TypeAlias = JobEvent | QueueEvent | MailEvent | StorageEvent | WorkerEvent
