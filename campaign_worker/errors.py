@@ -16,6 +16,7 @@ CampaignWorkerError
 │   └── TransportDown        an SMTP server cannot be reached, greeted or authenticated
 ├── SmtpRefused              the server answered with a refusal, in a known phase
 ├── SmtpLost                 no answer came, in a known phase
+├── MailNotSent              why a mail's job failed: its failedReason
 ├── MigrationError           the schema is not ours, or not what the code expects
 ├── CredentialsRefused       a server answered: wrong user, password or database
 └── EmbeddedServerError      a server of the embedded stack did not start or stop as it should
@@ -169,6 +170,15 @@ class SmtpLost(CampaignWorkerError):
         super().__init__(f"{phase.value}: {text}")
         self.phase = phase
         self.text = text
+
+
+class MailNotSent(CampaignWorkerError):
+    """Why a mail's job failed, as its `failedReason` says it: the outcome, then the detail."""
+
+    def __init__(self, outcome: str, detail: str) -> None:
+        super().__init__(f"{outcome}: {detail}")
+        self.outcome = outcome
+        self.detail = detail
 
 
 class MigrationError(CampaignWorkerError):

@@ -1,1 +1,1 @@
-"""One recipient's mail: guard, claim, render, send, settle. Pure decisions and the ports they need."""
+"""One recipient's mail: guard, claim, render, send, settle. Decisions and their ports."""

@@ -1,4 +1,4 @@
-"""The values that a mail passes through: request, claim, content, envelope, result. No behaviour."""
+"""The values that a mail is made of: template, content, envelope, result. No behaviour."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Attachment:
 class Mail:
     """Everything that a message consists of before it is MIME (RFC 5322).
 
-    Addresses are header forms (`Name <a@b>`). `date` and `message_id` are passed in, so that the same
-    Mail always gives the same bytes. `headers` are extra ones, checked for CRLF and reserved names.
+    Addresses are header forms (`Name <a@b>`). `date` and `message_id` are passed in, so that the
+    same Mail always gives the same bytes. `headers` are extra ones.
     """
 
     message_id: str
@@ -55,11 +55,23 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """SMTP envelope (RFC 5321): bare addresses, domains as A-labels; `smtputf8` when a local part needs it."""
+    """SMTP envelope (RFC 5321): bare addresses, domains as A-labels.
+
+    `smtputf8` when a local part needs it (RFC 6531).
+    """
 
     sender: str
     recipients: tuple[str, ...]
     smtputf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A mail ready to go: envelope and bytes. The same claim always gives the same bytes."""
+
+    envelope: Envelope
+    content: bytes
+    message_id: str
 
 
 @dataclass(frozen=True, slots=True)

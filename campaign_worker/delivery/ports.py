@@ -1,12 +1,15 @@
-"""What delivery needs from the world, one small Protocol per need. Adapters live in storage and mail."""
+"""What delivery needs from the world, one small Protocol per need; storage and mail fulfil them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
-from campaign_worker.delivery.model import Accepted, Envelope
+from campaign_worker.delivery.claims import Claim, Claimed
+from campaign_worker.delivery.model import Accepted, Composed, Envelope
+from campaign_worker.delivery.requests import InlineMail, JobRef, Request
+from campaign_worker.delivery.settlements import NextStep, SettleAnswer, Settlement
 
 
 class Session(Protocol):
@@ -15,10 +18,10 @@ class Session(Protocol):
     async def send(
         self, envelope: Envelope, content: bytes, before_dot: Callable[[], Awaitable[None]]
     ) -> Accepted:
-        """Send one mail; await `before_dot` right before the first write that can contain the final dot.
+        """Send one mail; await `before_dot` before the first write that can hold the final dot.
 
-        Raises errors.SmtpRefused and errors.SmtpLost; what `before_dot` raises comes through unchanged,
-        and nothing of the body has been written then.
+        Raises errors.SmtpRefused and errors.SmtpLost; what `before_dot` raises comes through
+        unchanged, and nothing of the body has been written then.
         """
         ...
 
@@ -34,3 +37,92 @@ class Transport(Protocol):
     def slot(self) -> AbstractAsyncContextManager[Session]:
         """Wait (FIFO) for a usable connection. Raises errors.TransportDown."""
         ...
+
+
+class Ledger(Protocol):
+    """The rows that decide. Every method raises errors.DatabaseAway."""
+
+    async def claim(self, request: Request, token: str, job: JobRef) -> Claim:
+        """Claim the request's row under `token`, or say why not."""
+        ...
+
+    async def mark(self, message_id: int, token: str) -> bool:
+        """Commit that sending begins, and renew the lease. False: the claim is lost."""
+        ...
+
+    async def renew(self, owned: Sequence[tuple[int, str]]) -> set[int]:
+        """Renew leases of (id, token); answer the ids that are still ours."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> SettleAnswer:
+        """Write a row's ending. Repeating it is safe."""
+        ...
+
+
+class Composer(Protocol):
+    """Makes bytes of a claim's content."""
+
+    def check(self, mail: InlineMail) -> None:
+        """Raise errors.PayloadError, naming the field, unless this mail can be composed."""
+        ...
+
+    def compose(self, claimed: Claimed) -> Composed:
+        """Render and build; pure. Raises errors.RenderError, AddressError, PayloadError."""
+        ...
+
+
+class Transports(Protocol):
+    """The named ways out, and what is known of their health."""
+
+    async def choose(self, request: Request) -> Transport:
+        """Find the campaign's transport. Raises errors.SettingsError, DatabaseAway."""
+        ...
+
+
+class Gate(Protocol):
+    """Stops intake while something of ours is away; opens it again by itself."""
+
+    def database_away(self, error: Exception) -> None:
+        """Hold intake until Postgres answers again."""
+        ...
+
+    def transport_down(self, transport: str, error: Exception) -> float | None:
+        """Note that a transport is down; seconds to defer its jobs, or None when intake is held."""
+        ...
+
+
+class Signal(Protocol):
+    """What a running job can see of a stop."""
+
+    @property
+    def aborted(self) -> bool:
+        """The job must not begin anything that others can see."""
+        ...
+
+
+class Pace(Protocol):
+    """The shared send rate."""
+
+    async def reserve(self) -> float:
+        """Take the next place; seconds until it comes. Raises errors.RedisAway."""
+        ...
+
+
+class NextSteps(Protocol):
+    """Adds the job of a follow-up whose row has been made."""
+
+    async def add(self, step: NextStep, job: JobView) -> None:
+        """Add it, delayed until it is due; what fails is left to the reconciler."""
+        ...
+
+
+class JobView(Protocol):
+    """What delivery reads of a job."""
+
+    id: str
+    name: str
+    data: Any
+    opts: dict[str, Any]
+    timestamp: int
+    attempts_made: int
+    queue_name: str

@@ -72,7 +72,7 @@ def translated(setting: str) -> Iterator[None]:
     except Exception as error:
         match fault_of(error):
             case Fault.AWAY:
-                raise DatabaseAway(f"Postgres: {error or type(error).__name__}") from error
+                raise DatabaseAway(f"Postgres: {str(error) or type(error).__name__}") from error
             case Fault.CREDENTIALS:
                 raise CredentialsRefused(setting, str(error)) from error
             case _:

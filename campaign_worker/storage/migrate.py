@@ -20,6 +20,7 @@ from campaign_worker.storage.statements import quoted_schema
 
 if TYPE_CHECKING:
     from asyncpg import Connection
+    from asyncpg.pool import PoolConnectionProxy
 
 # "campaign" in ASCII; any constant does that other programs on the same database do not use.
 _LOCK_KEY = 0x63616D706169676E
@@ -77,7 +78,7 @@ async def migrate(dsn: str, *, schema: str = "campaign_worker") -> MigrationRepo
             await connection.close(timeout=_CONNECT_TIMEOUT_SECONDS)
 
 
-async def schema_version(connection: Connection, schema: str) -> int:
+async def schema_version(connection: Connection | PoolConnectionProxy, schema: str) -> int:
     """Version that the schema has; 0 when it is not there or not ours."""
     if not await _is_ours(connection, schema):
         return 0
@@ -106,7 +107,7 @@ async def _migrate_locked(connection: Connection, schema: str) -> MigrationRepor
     return MigrationReport(schema, tuple(applied), max([*done, *applied]))
 
 
-async def _is_ours(connection: Connection, schema: str) -> bool:
+async def _is_ours(connection: Connection | PoolConnectionProxy, schema: str) -> bool:
     comment = await connection.fetchval(
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1", schema
     )

@@ -1,0 +1,105 @@
+"""What a claim answers: a closed set. The row decides; a job only asks."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from campaign_worker.delivery.model import Template
+from campaign_worker.delivery.requests import InlineMail
+
+
+class MessageState(enum.Enum):
+    """States of a message's row (design: one recipient's mail)."""
+
+    SCHEDULED = "scheduled"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    IN_DOUBT = "in_doubt"
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignContent:
+    """What a campaign's mail is made of for one recipient, as pinned by the claim."""
+
+    template: Template
+    recipient_email: str
+    recipient_name: str | None
+    recipient_data: dict[str, Any]
+    campaign_id: int
+    campaign_name: str
+    recipient_id: int
+    step: int
+    mail_from: str | None
+    reply_to: str | None
+    headers: dict[str, str]
+    previous_message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InlineContent:
+    """What a self-contained mail is made of; `suppressed` are normalized addresses to leave out."""
+
+    mail: InlineMail
+    campaign_id: int | None
+    mail_from: str | None
+    suppressed: frozenset[str]
+
+
+Content = CampaignContent | InlineContent
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The row is ours: state sending, our token, a lease.
+
+    `attempts` are those spent before this one. `confirmed_at` is time.monotonic() from before the
+    statement was sent, so the lease is at least as long as the owner believes. `date` is fixed by
+    the row, so that a mail sent again is the same to the byte.
+    """
+
+    id: int
+    token: str
+    attempts: int
+    message_key: str
+    created_at_epoch: float
+    content: Content
+    confirmed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The row is final, also when this claim's guard made it so: the job ends as the row says."""
+
+    state: MessageState
+    reason: str | None
+    message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another token's lease is live, or another transaction holds the row, for about so long."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The row may go out later: not due, campaign paused, the step before it still open."""
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The job names something that is not there; `field` is the payload's."""
+
+    field: str
+    problem: str
+
+
+Claim = Claimed | Final | Busy | NotYet | Missing

@@ -1,0 +1,183 @@
+"""The end of a send: what the server said becomes the row's ending and the job's outcome.
+
+An ending is written until Postgres has taken it: the worst state of all is an accepted mail that
+nobody recorded. Only the stop deadline cuts that short, and then the row itself still tells that
+sending had begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import assert_never
+
+from campaign_worker.delivery import outcomes
+from campaign_worker.delivery.claims import Claimed
+from campaign_worker.delivery.classify import (
+    HardBounce,
+    Rejected,
+    Throttled,
+    Transient,
+    TransportRefuses,
+    Unknown,
+    classify,
+)
+from campaign_worker.delivery.model import Accepted, Composed, Refusal
+from campaign_worker.delivery.outcomes import Outcome
+from campaign_worker.delivery.ports import Gate, Ledger
+from campaign_worker.delivery.retry import Attempt, RetryPolicy, delay_seconds, is_last
+from campaign_worker.delivery.settlements import (
+    Ending,
+    FailReason,
+    MarkFailed,
+    MarkInDoubt,
+    MarkReleased,
+    MarkRetry,
+    MarkSent,
+    NextStep,
+    SettleAnswer,
+    Settled,
+    Settlement,
+    Superseded,
+)
+from campaign_worker.errors import DatabaseAway, SmtpLost, SmtpPhase, SmtpRefused
+
+_LAST_WRITE_SECONDS = 2.0
+"""How long a cancelled job may still take to write its row's ending: part of the reserve."""
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
+
+Answer = Accepted | SmtpRefused | SmtpLost
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A mail that was handed to a transport, and the attempt that it was."""
+
+    claim: Claimed
+    mail: Composed
+    transport: str
+    attempt: Attempt
+
+
+class Endgame:
+    """Writes endings through the ledger and answers with outcomes."""
+
+    def __init__(self, ledger: Ledger, gate: Gate, policy: RetryPolicy) -> None:
+        self._ledger = ledger
+        self._gate = gate
+        self._policy = policy
+
+    async def settle_answer(self, handed: Handed, answer: Answer) -> Outcome:
+        """Write what the server's answer means."""
+        if isinstance(answer, Accepted):
+            refused = _hard_bounced(answer)
+            ending: Ending = MarkSent(handed.mail.message_id, answer.reply, refused)
+        else:
+            ending = self._ending_of(handed, answer)
+        return await self.settle(handed.claim, ending)
+
+    async def settle(self, claim: Claimed, ending: Ending) -> Outcome:
+        """Write one ending and say what it means for the job."""
+        answer = await self._write(Settlement(claim.id, claim.token, ending))
+        match answer:
+            case Settled(next_step):
+                return _outcome_of(ending, next_step)
+            case Superseded():
+                # Somebody else owns the row, or an operator ended it: it will say what to do.
+                return outcomes.Busy(seconds=1.0)
+            case _:
+                assert_never(answer)
+
+    async def give_up(self, claim: Claimed, mail: Composed, *, marked: bool) -> None:
+        """Write how far an interrupted send came: in doubt after the mark, released before it."""
+        ending: Ending = (
+            MarkInDoubt(mail.message_id, "cut off after sending had begun")
+            if marked
+            else MarkReleased("interrupted")
+        )
+        await self._write(Settlement(claim.id, claim.token, ending))
+
+    def _ending_of(self, handed: Handed, error: SmtpRefused | SmtpLost) -> Ending:
+        attempt, last = handed.attempt, is_last(handed.attempt, handed.claim.attempts)
+        verdict = classify(error)
+        match verdict:
+            case HardBounce(detail):
+                everybody = handed.mail.envelope.recipients
+                return MarkFailed(
+                    FailReason.HARD_BOUNCE, detail, attempt_spent=True, suppress=everybody
+                )
+            case Rejected(detail):
+                return MarkFailed(FailReason.REJECTED, detail, attempt_spent=True)
+            case Transient(detail, _) if last:
+                return MarkFailed(FailReason.EXHAUSTED, detail, attempt_spent=True)
+            case Transient(detail, hint_seconds):
+                return MarkRetry(detail, delay_seconds(self._policy, attempt, hint_seconds))
+            case Throttled(detail, hint_seconds):
+                return MarkReleased(detail, max(hint_seconds or 0.0, self._policy.floor_seconds))
+            case TransportRefuses(detail):
+                # The transport rests. The mail steps back too, in case the refusal is its own.
+                self._gate.transport_down(handed.transport, error)
+                return MarkReleased(detail, max(self._policy.floor_seconds, 1.0))
+            case Unknown(detail):
+                again = self._policy.resend_ambiguous and not last
+                return MarkInDoubt(handed.mail.message_id, detail, resend=again)
+            case _:
+                assert_never(verdict)
+
+    async def _write(self, settlement: Settlement) -> SettleAnswer:
+        writing = asyncio.create_task(self._write_until_taken(settlement))
+        try:
+            return await asyncio.shield(writing)
+        finally:
+            if not writing.done():
+                # Cancelled at the stop deadline: the write is given its last moment.
+                await asyncio.wait([writing], timeout=_LAST_WRITE_SECONDS)
+                writing.cancel()
+
+    async def _write_until_taken(self, settlement: Settlement) -> SettleAnswer:
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._ledger.settle(settlement)
+            except DatabaseAway as error:
+                self._gate.database_away(error)
+            await asyncio.sleep(pause_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _outcome_of(ending: Ending, next_step: NextStep | None) -> Outcome:
+    match ending:
+        case MarkSent(message_id):
+            return outcomes.Sent(message_id, next_step)
+        case MarkFailed(FailReason.EXHAUSTED, detail):
+            return outcomes.Failed(detail, 0.0, exhausted=True)
+        case MarkFailed(reason, detail):
+            return outcomes.Rejected(reason.value, detail)
+        case MarkRetry(detail, seconds):
+            return outcomes.Failed(detail, seconds, exhausted=False)
+        case MarkReleased(detail, 0.0):
+            return outcomes.Interrupted(detail)
+        case MarkReleased(detail, seconds):
+            return outcomes.Deferred(detail, seconds)
+        case MarkInDoubt(_, detail, resend):
+            return outcomes.InDoubt(detail, resend=resend)
+        case _:
+            assert_never(ending)
+
+
+def _hard_bounced(answer: Accepted) -> tuple[Refusal, ...]:
+    return tuple(
+        refusal
+        for refusal in answer.refused
+        if isinstance(
+            classify(SmtpRefused(SmtpPhase.RCPT, refusal.code, refusal.enhanced, refusal.text)),
+            HardBounce,
+        )
+    )
+
+
+def _addressees(mail: Composed) -> tuple[str, ...]:
+    return mail.envelope.recipients

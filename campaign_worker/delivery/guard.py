@@ -1,0 +1,85 @@
+"""May this mail go out now? A pure function over facts read after the row was locked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PAUSED_RECHECK_SECONDS = 60.0
+"""How long the job of a paused or draft campaign sleeps before it looks again."""
+
+PREVIOUS_STEP_RECHECK_SECONDS = 60.0
+"""How long a follow-up's job sleeps while the step before it is still open."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardFacts:
+    """What Postgres said about one locked row. `previous_*` are of the step before, if any.
+
+    `suppressed` is the reason that the address is suppressed for, else None.
+    """
+
+    campaign_status: str | None
+    unsubscribed: bool = False
+    replied: bool = False
+    suppressed: str | None = None
+    step: int = 0
+    condition: str = "always"
+    stop_on_reply: bool = True
+    previous_state: str | None = None
+    previous_opened: bool = False
+    previous_clicked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Nothing speaks against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """It must never go out; `reason` is kept in the row."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not now; look again after `seconds`."""
+
+    reason: str
+    seconds: float
+
+
+Decision = Go | Skip | Wait
+
+
+def decide(facts: GuardFacts) -> Decision:
+    """Decide by the first rule that applies: what can never change again comes first."""
+    if facts.campaign_status == "cancelled":
+        return Skip("campaign_cancelled")
+    if facts.unsubscribed:
+        return Skip("unsubscribed")
+    if facts.suppressed is not None:
+        return Skip(f"suppressed_{facts.suppressed}")
+    if facts.campaign_status in ("paused", "draft"):
+        return Wait(f"campaign_{facts.campaign_status}", PAUSED_RECHECK_SECONDS)
+    if facts.step > 0:
+        return _decide_follow_up(facts)
+    return Go()
+
+
+def _decide_follow_up(facts: GuardFacts) -> Decision:
+    if facts.replied and facts.stop_on_reply:
+        return Skip("replied")
+    if facts.previous_state in ("scheduled", "sending", "in_doubt"):
+        return Wait("previous_step_open", PREVIOUS_STEP_RECHECK_SECONDS)
+    if facts.previous_state != "sent":
+        return Skip("previous_step_not_sent")
+    met = {
+        "always": True,
+        "opened": facts.previous_opened or facts.previous_clicked,
+        "not_opened": not (facts.previous_opened or facts.previous_clicked),
+        "clicked": facts.previous_clicked,
+        "not_clicked": not facts.previous_clicked,
+    }
+    return Go() if met[facts.condition] else Skip(f"condition_{facts.condition}_not_met")

@@ -1,0 +1,209 @@
+"""One mail, in this order: a transport slot, the claim, compose, send, settle.
+
+Nothing ages inside a claim while it waits for a connection. Every step that others can see is
+preceded by a look at the stop signal and the lease. What happened after the mark is never guessed:
+it is written as sent, refused, or in doubt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import assert_never
+
+from campaign_worker.delivery import outcomes
+from campaign_worker.delivery.claims import (
+    Busy,
+    Claim,
+    Claimed,
+    Final,
+    MessageState,
+    Missing,
+    NotYet,
+)
+from campaign_worker.delivery.endgame import Answer, Endgame, Handed
+from campaign_worker.delivery.leases import Lease, Leases
+from campaign_worker.delivery.model import Accepted
+from campaign_worker.delivery.outcomes import Outcome
+from campaign_worker.delivery.ports import Composer, Ledger, Pace, Session, Signal, Transports
+from campaign_worker.delivery.requests import JobRef, Request
+from campaign_worker.delivery.retry import Attempt
+from campaign_worker.delivery.settlements import FailReason, MarkFailed, MarkReleased
+from campaign_worker.errors import (
+    AddressError,
+    PayloadError,
+    RenderError,
+    SmtpLost,
+    SmtpPhase,
+    SmtpRefused,
+)
+from metrics import Listener, MailSent
+
+_PACE_WAIT_SECONDS = 5.0
+"""A place in the send rate that is further away than this sends the job back to delayed."""
+
+
+class NothingBegun(Exception):
+    """Raised before the mark: the row can be released as if nothing had happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One job's run through the pipeline."""
+
+    request: Request
+    job: JobRef
+    attempt: Attempt
+    signal: Signal
+
+
+class Pipeline:
+    """Delivers one request at a time per call; calls run side by side."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        leases: Leases,
+        transports: Transports,
+        composer: Composer,
+        pace: Pace,
+        endgame: Endgame,
+        listener: Listener,
+    ) -> None:
+        self._ledger = ledger
+        self._leases = leases
+        self._transports = transports
+        self._composer = composer
+        self._pace = pace
+        self._endgame = endgame
+        self._listener = listener
+
+    async def deliver(self, run: Run) -> Outcome:
+        """Take the request to its outcome.
+
+        Raises errors.DatabaseAway, TransportDown, RedisAway, SettingsError, all with nothing begun.
+        """
+        transport = await self._transports.choose(run.request)
+        async with transport.slot() as session:
+            wait_seconds = await self._pace.reserve()
+            if wait_seconds > _PACE_WAIT_SECONDS:
+                return outcomes.Deferred("send_rate", wait_seconds)
+            if wait_seconds > 0:
+                await asyncio.sleep(wait_seconds)
+            if run.signal.aborted:
+                return outcomes.Interrupted("stopping")
+            claim = await self._ledger.claim(run.request, str(uuid.uuid4()), run.job)
+            if not isinstance(claim, Claimed):
+                return outcome_of(claim)
+            with self._leases.hold(claim) as lease:
+                return await self._send(run, claim, lease, session, transport.name)
+
+    async def _send(
+        self, run: Run, claim: Claimed, lease: Lease, session: Session, transport: str
+    ) -> Outcome:
+        try:
+            mail = self._composer.compose(claim)
+        except (RenderError, AddressError, PayloadError) as error:
+            ending = MarkFailed(FailReason.RENDER_ERROR, str(error), attempt_spent=False)
+            return await self._endgame.settle(claim, ending)
+        if not _may_go(run, lease):
+            return await self._endgame.settle(claim, MarkReleased("interrupted"))
+        handed = Handed(claim, mail, transport, run.attempt)
+        mark = _Mark(self._ledger, run, claim, lease)
+        began_at = time.monotonic()
+        try:
+            answer = await _answer(session.send(mail.envelope, mail.content, mark))
+        except NothingBegun:
+            return await self._endgame.settle(claim, MarkReleased("interrupted"))
+        except BaseException:
+            # Cancelled at the stop deadline, or Postgres was away at the mark.
+            await self._endgame.give_up(claim, mail, marked=mark.committed)
+            raise
+        event = MailSent(transport, _result(answer), time.monotonic() - began_at)
+        self._listener.on_event(event)
+        return await self._endgame.settle_answer(handed, answer)
+
+
+class _Mark:
+    """Awaited right before the first write that can contain the final dot."""
+
+    def __init__(self, ledger: Ledger, run: Run, claim: Claimed, lease: Lease) -> None:
+        self._ledger = ledger
+        self._run = run
+        self._claim = claim
+        self._lease = lease
+        self.committed = False
+
+    async def __call__(self) -> None:
+        """Commit the mark. Raises NothingBegun when the mail must not go out any more."""
+        if not _may_go(self._run, self._lease):
+            raise NothingBegun
+        asked_at = time.monotonic()
+        if not await self._ledger.mark(self._claim.id, self._claim.token):
+            self._lease.lose()
+            raise NothingBegun
+        self._lease.confirm(asked_at)
+        # A stop or a freeze may have come during the commit.
+        if not _may_go(self._run, self._lease):
+            raise NothingBegun
+        self.committed = True
+
+
+def _may_go(run: Run, lease: Lease) -> bool:
+    return not run.signal.aborted and lease.good
+
+
+async def _answer(sending: Awaitable[Accepted]) -> Answer:
+    try:
+        return await sending
+    except (SmtpRefused, SmtpLost) as error:
+        return error
+
+
+def outcome_of(claim: Claim) -> Outcome:
+    """Say what a claim that is none means for the job. Raises PayloadError for Missing."""
+    match claim:
+        case Final(state, reason, message_id):
+            return _outcome_of_final(state, reason, message_id)
+        case Busy(seconds):
+            return outcomes.Busy(seconds)
+        case NotYet(reason, seconds):
+            return outcomes.Deferred(reason, seconds)
+        case Missing(field, problem):
+            raise PayloadError(field, problem)
+        case Claimed():
+            raise AssertionError("a claimed row is sent, not ended")
+        case _:
+            assert_never(claim)
+
+
+def _outcome_of_final(state: MessageState, reason: str | None, message_id: str | None) -> Outcome:
+    match state:
+        case MessageState.SENT:
+            return outcomes.Sent(message_id)
+        case MessageState.SKIPPED:
+            return outcomes.Skipped(reason or "skipped")
+        case MessageState.FAILED:
+            return outcomes.Rejected(reason or "failed", "the row has failed before")
+        case MessageState.IN_DOUBT:
+            return outcomes.InDoubt("the answer to the final dot never came", resend=False)
+        case MessageState.SCHEDULED | MessageState.SENDING:
+            raise AssertionError("such a row is not final")
+        case _:
+            assert_never(state)
+
+
+def _result(answer: Answer) -> str:
+    match answer:
+        case Accepted():
+            return "accepted"
+        case SmtpRefused():
+            return "refused"
+        case SmtpLost(phase=phase):
+            return "unknown" if phase is SmtpPhase.BODY else "lost"
+        case _:
+            assert_never(answer)

@@ -1,0 +1,115 @@
+"""Stops intake while something of ours is away, probes it, and opens intake again.
+
+The queue is not churned meanwhile: jobs in hand go back once, and no new ones are taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from metrics import IntakeHeld, Listener
+from shutdown import Deadline
+
+log = structlog.get_logger(__name__)
+
+TRANSPORT_PROBE_SECONDS = 10.0
+_DATABASE_PROBE_SECONDS = 0.25
+
+Probe = Callable[[], Awaitable[object]]
+
+
+class Holder(Protocol):
+    """What takes jobs in: a queue worker."""
+
+    def hold(self, reason: str) -> None:
+        """Take nothing more while any reason holds."""
+        ...
+
+    def release(self, reason: str) -> None:
+        """Drop one reason."""
+        ...
+
+
+class IntakeGate:
+    """Fulfils delivery's Gate. Probes raise while the thing they ask is away.
+
+    With a single transport its outage holds all intake; with several, only the jobs of the one that
+    is down are deferred and the others go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        probe_database: Probe,
+        probe_transports: Mapping[str, Probe],
+        listener: Listener,
+        transport_probe_seconds: float = TRANSPORT_PROBE_SECONDS,
+    ) -> None:
+        self._probe_database = probe_database
+        self._probe_transports = probe_transports
+        self._listener = listener
+        self._transport_probe_seconds = transport_probe_seconds
+        self._holders: Sequence[Holder] = ()
+        self._probing: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def reasons(self) -> list[str]:
+        """What is away now."""
+        return sorted(self._probing)
+
+    def attach(self, holders: Sequence[Holder]) -> None:
+        """Name the workers to hold."""
+        self._holders = holders
+
+    def database_away(self, error: Exception) -> None:
+        """Hold intake until Postgres answers again."""
+        self._hold("postgres", error, self._probe_database, _DATABASE_PROBE_SECONDS)
+
+    def transport_down(self, transport: str, error: Exception) -> float | None:
+        """Note that a transport is down; seconds to defer its jobs, or None: intake is held."""
+        if len(self._probe_transports) > 1:
+            return self._transport_probe_seconds
+        probe = self._probe_transports[transport]
+        self._hold(f"transport {transport}", error, probe, self._transport_probe_seconds)
+        return None
+
+    async def stop(self, deadline: Deadline) -> None:
+        """End probing. Holds stay: a worker that stops takes nothing in anyway."""
+        tasks = list(self._probing.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=deadline.remaining())
+
+    def _hold(self, reason: str, error: Exception, probe: Probe, every_seconds: float) -> None:
+        if reason in self._probing:
+            return
+        log.warning("intake held", away=reason, error=str(error))
+        self._listener.on_event(IntakeHeld(reason, held=True))
+        for holder in self._holders:
+            holder.hold(reason)
+        task = asyncio.create_task(
+            self._probe(reason, probe, every_seconds), name=f"probe {reason}"
+        )
+        self._probing[reason] = task
+
+    async def _probe(self, reason: str, probe: Probe, every_seconds: float) -> None:
+        try:
+            while True:
+                await asyncio.sleep(every_seconds)
+                try:
+                    await probe()
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is still away
+                    log.debug("still away", away=reason, error=str(error))
+                else:
+                    break
+        finally:
+            del self._probing[reason]
+        log.info("intake open again", back=reason)
+        self._listener.on_event(IntakeHeld(reason, held=False))
+        for holder in self._holders:
+            holder.release(reason)

@@ -1,0 +1,57 @@
+"""The jobs of campaign mails: names, payloads and ids, the same wherever a job is added.
+
+Ids are deterministic, so that adding twice is adding once; BullMQ wants no colon in them and not
+only digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from campaign_worker.delivery.payload import FOLLOW_UP, SEND_EMAIL
+
+DEFAULT_OPTIONS: dict[str, Any] = {
+    "attempts": 3,
+    "backoff": {"type": "exponential", "delay": 1000},
+    "removeOnComplete": {"age": 86_400, "count": 10_000},
+    "removeOnFail": False,
+}
+"""Options of jobs that we add without an example; completed ones are kept for a day."""
+
+_INHERITED = ("attempts", "backoff", "priority", "lifo", "removeOnComplete", "removeOnFail")
+
+
+@dataclass(frozen=True, slots=True)
+class MailJob:
+    """One job to add. `delay_seconds` from now."""
+
+    id: str
+    name: str
+    data: dict[str, Any]
+    delay_seconds: float = 0.0
+    options: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_OPTIONS))
+
+
+def mail_job(
+    campaign_id: int,
+    recipient_id: int,
+    step: int,
+    *,
+    delay_seconds: float = 0.0,
+    like: dict[str, Any] | None = None,
+) -> MailJob:
+    """Describe the job of one step for one recipient; `like` are the options of the step before."""
+    data: dict[str, Any] = {"campaignId": campaign_id, "recipientId": recipient_id}
+    if step > 0:
+        data["step"] = step
+    options = dict(DEFAULT_OPTIONS)
+    if like is not None:
+        options = {name: like[name] for name in _INHERITED if name in like}
+    return MailJob(
+        id=f"mail-{campaign_id}-{recipient_id}-{step}",
+        name=FOLLOW_UP if step > 0 else SEND_EMAIL,
+        data=data,
+        delay_seconds=max(delay_seconds, 0.0),
+        options=options,
+    )

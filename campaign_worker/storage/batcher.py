@@ -1,0 +1,97 @@
+"""Group commit: what arrives while a batch is under way travels in the next one.
+
+Owns the collecting, the repeating of lost races, and the halving that lets one bad item fail alone.
+Knows neither SQL nor mail. Each answer goes to the one who asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from campaign_worker.storage.faults import Fault, fault_of
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+_RACES = 8
+"""A batch that loses this many serialization races in a row is treated as failed."""
+
+
+class Batcher(Generic[Item, Answer]):
+    """Collects items and executes them together, one batch at a time.
+
+    `execute` takes a batch and returns an answer per item, in order. It is repeated when the
+    transaction lost a race, halved when a value was at fault; any other error goes to every item.
+    """
+
+    def __init__(
+        self,
+        execute: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        max_size: int = 200,
+    ) -> None:
+        self._execute = execute
+        self._max_size = max_size
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    def submit(self, item: Item) -> asyncio.Future[Answer]:
+        """Hand in one item; the future gets its answer or its error.
+
+        Cancelling the future does not take the item back: it may be on its way.
+        """
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+        return future
+
+    async def idle(self) -> None:
+        """Wait until nothing is waiting or under way."""
+        while self._flusher is not None:
+            await asyncio.wait([self._flusher])
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._waiting[: self._max_size]
+                del self._waiting[: self._max_size]
+                await self._settle_batch(batch)
+        finally:
+            self._flusher = None
+
+    async def _settle_batch(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._run([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - every asker gets it, none is left waiting
+            if len(batch) > 1 and fault_of(error) is Fault.DATA:
+                middle = len(batch) // 2
+                await self._settle_batch(batch[:middle])
+                await self._settle_batch(batch[middle:])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        except BaseException:
+            # The loop is going down: nobody will answer these any more.
+            for _, future in batch:
+                future.cancel()
+            raise
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    async def _run(self, items: Sequence[Item]) -> Sequence[Answer]:
+        for race in range(_RACES):
+            try:
+                return await self._execute(items)
+            except Exception as error:
+                if fault_of(error) is not Fault.AGAIN:
+                    raise
+                # Jitter breaks the tie with whoever we lost to.
+                await asyncio.sleep(random.uniform(0.001, 0.01) * 2**race)  # noqa: S311
+        return await self._execute(items)

@@ -1,0 +1,104 @@
+"""The Postgres pool: opens, hands out transactions, closes within a deadline. Knows no table.
+
+Behind a transaction pooler no prepared statement is named and every statement runs inside a
+transaction, because the next one may reach another server connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from campaign_worker.errors import DatabaseAway, MigrationError
+from campaign_worker.storage.faults import translated
+from campaign_worker.storage.migrate import known_migrations, schema_version
+from campaign_worker.storage.statements import load_statements
+from shutdown import Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOptions:
+    """How to reach Postgres. `transaction_pooler`: pgbouncer or the like in transaction mode."""
+
+    dsn: str
+    schema: str = "campaign_worker"
+    transaction_pooler: bool = False
+    pool_size: int = 5
+    connect_timeout_seconds: float = 5.0
+    statement_timeout_seconds: float = 10.0
+
+
+class Database:
+    """A pool of connections and the named statements for one schema."""
+
+    def __init__(self, options: DatabaseOptions) -> None:
+        self.options = options
+        self.sql = load_statements(options.schema)
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Open the pool. Raises DatabaseAway, CredentialsRefused."""
+        with translated("DATABASE_URL"):
+            self._pool = await asyncpg.create_pool(
+                self.options.dsn,
+                min_size=1,
+                max_size=self.options.pool_size,
+                timeout=self.options.connect_timeout_seconds,
+                command_timeout=self.options.statement_timeout_seconds,
+                statement_cache_size=0 if self.options.transaction_pooler else 100,
+                # A pooler resets its own server connections; ours hold no session state.
+                reset=_keep if self.options.transaction_pooler else None,
+            )
+
+    async def check_schema(self) -> None:
+        """Raise MigrationError unless the schema has the version that this code expects."""
+        expected = known_migrations()[-1].version
+        async with self.transaction() as connection:
+            version = await schema_version(connection, self.options.schema)
+        if version < expected:
+            raise MigrationError(
+                f"schema {self.options.schema} is at version {version}, this program expects"
+                f" {expected}; run `campaign-worker migrate`"
+            )
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PoolConnectionProxy]:
+        """One READ COMMITTED transaction. Raises DatabaseAway; other errors pass unchanged."""
+        if self._pool is None:
+            raise DatabaseAway("Postgres: the pool is not open")
+        with translated("DATABASE_URL"):
+            async with (
+                self._pool.acquire(timeout=self.options.connect_timeout_seconds) as connection,
+                connection.transaction(),
+            ):
+                yield connection
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[Any]:
+        """Run one named statement in a transaction of its own and return its rows."""
+        async with self.transaction() as connection:
+            return await connection.fetch(self.sql[statement], *arguments)
+
+    async def ping(self) -> None:
+        """Raise DatabaseAway unless Postgres answers and takes writes."""
+        async with self.transaction() as connection:
+            if await connection.fetchval("SELECT pg_is_in_recovery()"):
+                raise DatabaseAway("Postgres: in recovery, takes no writes")
+
+    async def close(self, deadline: Deadline) -> None:
+        """Close the pool; what is still out when the deadline comes is dropped. Idempotent."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            await deadline.wait_for(pool.close())
+        except TimeoutError:
+            pool.terminate()
+
+
+async def _keep(_connection: object) -> None:
+    return None

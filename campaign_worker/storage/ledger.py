@@ -1,0 +1,98 @@
+"""The ledger as delivery sees it: claim, mark, renew, settle, batched over all jobs of the moment.
+
+Owns that a claim nobody waits for any more is released again. Decides nothing about a mail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from campaign_worker.delivery.claims import Claim, Claimed
+from campaign_worker.delivery.requests import JobRef, Request
+from campaign_worker.delivery.settlements import MarkReleased, SettleAnswer, Settlement
+from campaign_worker.errors import DatabaseAway
+from campaign_worker.storage.batcher import Batcher
+from campaign_worker.storage.claim import Claimer, ClaimItem
+from campaign_worker.storage.database import Database
+from campaign_worker.storage.settle import Settler
+from shutdown import Deadline
+
+
+class PostgresLedger:
+    """Fulfils delivery's Ledger over one Database. All methods raise DatabaseAway."""
+
+    def __init__(
+        self, database: Database, *, lease_seconds: float, normalize: Callable[[str], str]
+    ) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+        claimer = Claimer(database, lease_seconds=lease_seconds, normalize=normalize)
+        self._claims: Batcher[ClaimItem, Claim] = Batcher(claimer.execute)
+        self._settles: Batcher[Settlement, SettleAnswer] = Batcher(
+            Settler(database, normalize=normalize).execute
+        )
+        self._marks: Batcher[tuple[int, str], bool] = Batcher(self._mark_batch)
+        self._orphans: set[asyncio.Task[None]] = set()
+
+    async def claim(self, request: Request, token: str, job: JobRef) -> Claim:
+        """Claim the request's row under `token`, or say why not."""
+        future = self._claims.submit(ClaimItem(request, token, job))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            # The statement may be on its way: whoever asked is gone, so its claim is given up.
+            orphan = asyncio.create_task(self._release_orphan(future))
+            self._orphans.add(orphan)
+            orphan.add_done_callback(self._orphans.discard)
+            raise
+
+    async def mark(self, message_id: int, token: str) -> bool:
+        """Commit that sending begins, and renew the lease. False: the claim is lost."""
+        return await self._marks.submit((message_id, token))
+
+    async def renew(self, owned: Sequence[tuple[int, str]]) -> set[int]:
+        """Renew leases of (id, token); answer the ids that are still ours."""
+        return await self._update_owned("renew_leases", owned)
+
+    async def settle(self, settlement: Settlement) -> SettleAnswer:
+        """Write a row's ending. Repeating it is safe."""
+        return await asyncio.shield(self._settles.submit(settlement))
+
+    async def close(self, deadline: Deadline) -> None:
+        """Wait for what is under way, within the deadline."""
+        for batcher in (self._claims, self._marks, self._settles):
+            await _bounded(batcher.idle(), deadline)
+        if self._orphans:
+            await asyncio.wait(self._orphans, timeout=deadline.remaining())
+        await _bounded(self._settles.idle(), deadline)
+
+    async def _release_orphan(self, future: asyncio.Future[Claim]) -> None:
+        try:
+            claim = await future
+            if isinstance(claim, Claimed):
+                ending = MarkReleased("interrupted during the claim")
+                await self._settles.submit(Settlement(claim.id, claim.token, ending))
+        except DatabaseAway:
+            # Nothing was begun: the lease runs out and the reconciler schedules the row again.
+            return
+
+    async def _mark_batch(self, items: Sequence[tuple[int, str]]) -> list[bool]:
+        mine = await self._update_owned("mark_messages", items)
+        return [message_id in mine for message_id, _ in items]
+
+    async def _update_owned(self, statement: str, owned: Sequence[tuple[int, str]]) -> set[int]:
+        rows = await self._database.fetch(
+            statement,
+            [message_id for message_id, _ in owned],
+            [token for _, token in owned],
+            self._lease_seconds,
+        )
+        return {row["id"] for row in rows}
+
+
+async def _bounded(waiting: Awaitable[None], deadline: Deadline) -> None:
+    try:
+        await deadline.wait_for(waiting)
+    except TimeoutError:
+        return

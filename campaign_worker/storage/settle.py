@@ -1,0 +1,129 @@
+"""Settles of a batch: states, attempts, usage, suppressions and next steps, in one transaction.
+
+Idempotent: a settle whose reply was lost finds the row as it left it and is content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, assert_never
+
+from asyncpg.pool import PoolConnectionProxy
+
+from campaign_worker.delivery.settlements import (
+    FailReason,
+    MarkFailed,
+    MarkInDoubt,
+    MarkReleased,
+    MarkRetry,
+    MarkSent,
+    NextStep,
+    SettleAnswer,
+    Settled,
+    Settlement,
+    Superseded,
+)
+from campaign_worker.storage.database import Database
+
+_DETAIL_LIMIT = 500
+
+
+class Settler:
+    """Executes batches of settlements. `normalize` gives the form that suppressions are kept in."""
+
+    def __init__(self, database: Database, *, normalize: Callable[[str], str]) -> None:
+        self._database = database
+        self._normalize = normalize
+
+    async def execute(self, items: Sequence[Settlement]) -> list[SettleAnswer]:
+        """Write each ending; answers say whether the row took it."""
+        async with self._database.transaction() as connection:
+            columns = [_columns(item) for item in items]
+            rows = await connection.fetch(
+                self._database.sql["settle_messages"],
+                *([column[index] for column in columns] for index in range(8)),
+            )
+            written = {row["id"] for row in rows}
+            standing = await self._standing(connection, items, written)
+            taken = [item for item in items if item.id in written or _stands(item, standing)]
+            steps = await self._after(connection, taken)
+        return [
+            Settled(steps.get(item.id))
+            if item in taken
+            else Superseded(standing.get(item.id, ("absent", None))[0])
+            for item in items
+        ]
+
+    async def _standing(
+        self, connection: PoolConnectionProxy, items: Sequence[Settlement], written: set[int]
+    ) -> dict[int, tuple[str, str | None]]:
+        rest = sorted({item.id for item in items} - written)
+        if not rest:
+            return {}
+        rows = await connection.fetch(self._database.sql["read_settled"], rest)
+        return {row["id"]: (row["state"], row["token"]) for row in rows}
+
+    async def _after(
+        self, connection: PoolConnectionProxy, items: Sequence[Settlement]
+    ) -> dict[int, NextStep]:
+        """Write what follows from an ending: suppressions, usage, next steps, a resend."""
+        sql = self._database.sql
+        suppressed = [entry for item in items for entry in self._suppressed(item)]
+        if suppressed:
+            await connection.execute(
+                sql["suppress"], *([entry[index] for entry in suppressed] for index in range(3))
+            )
+        resend = [
+            item.id for item in items if isinstance(item.ending, MarkInDoubt) and item.ending.resend
+        ]
+        if resend:
+            await connection.execute(sql["resend_in_doubt"], resend)
+        sent = [item.id for item in items if isinstance(item.ending, MarkSent)]
+        if not sent:
+            return {}
+        await connection.execute(sql["record_usage"], sent)
+        await connection.execute(sql["schedule_next_steps"], sent)
+        rows = await connection.fetch(sql["read_next_steps"], sent)
+        return {
+            row["id"]: NextStep(row["campaign_id"], row["recipient_id"], row["step"], row["due_in"])
+            for row in rows
+        }
+
+    def _suppressed(self, item: Settlement) -> list[tuple[str, int, str]]:
+        match item.ending:
+            case MarkFailed(FailReason.HARD_BOUNCE, detail, _, suppress):
+                bounced = [(address, detail) for address in suppress]
+            case MarkSent(hard_bounced=refused):
+                bounced = [(one.recipient, one.text) for one in refused]
+            case _:
+                bounced = []
+        return [(self._normalize(address), item.id, _clean(text)) for address, text in bounced]
+
+
+def _columns(item: Settlement) -> tuple[Any, ...]:
+    """id, token, state, reason, detail, attempts spent, seconds until due, Message-ID."""
+    match item.ending:
+        case MarkSent(message_id, reply):
+            rest: tuple[Any, ...] = ("sent", None, _clean(reply), 0, 0.0, message_id)
+        case MarkFailed(reason, detail, attempt_spent):
+            rest = ("failed", reason.value, _clean(detail), int(attempt_spent), 0.0, None)
+        case MarkRetry(detail, seconds):
+            rest = ("scheduled", None, _clean(detail), 1, seconds, None)
+        case MarkReleased(detail, seconds):
+            rest = ("scheduled", None, _clean(detail), 0, seconds, None)
+        case MarkInDoubt(message_id, detail):
+            rest = ("in_doubt", "no_answer_to_final_dot", _clean(detail), 0, 0.0, message_id)
+        case _:
+            assert_never(item.ending)
+    return (item.id, item.token, *rest)
+
+
+def _clean(text: str) -> str:
+    """Make foreign text fit for Postgres: no NUL, no lone surrogate, cut."""
+    safe = text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    return safe[:_DETAIL_LIMIT]
+
+
+def _stands(item: Settlement, standing: dict[int, tuple[str, str | None]]) -> bool:
+    """Whether the row already says so with our token: an earlier try whose reply was lost."""
+    return standing.get(item.id) == (_columns(item)[2], item.token)

@@ -1,0 +1,1 @@
+SELECT address, reason FROM {schema}.suppressions WHERE address = ANY ($1::text[])
