@@ -1,7 +1,8 @@
 """The worker as Railway infrastructure as code (`railway config plan`, `railway config apply`).
 
-Replaces railway.json, which Railway stops reading on 2026-12-01. A partial: it owns this one service
-and leaves the app's other services alone. Needs `pip install railway-sdk` and WORKER_REPOSITORY=owner/name.
+Replaces railway.json, which Railway stops reading on 2026-12-01. A partial: it owns this one
+service and leaves the app's other services alone. Needs `pip install railway-sdk` and
+WORKER_REPOSITORY=owner/name.
 """
 
 import os
@@ -11,8 +12,8 @@ from railway_sdk import Project, define_railway, github, preserve, project, serv
 
 PARTIAL = "campaign-worker"
 
-# `railway config migrate` drops draining, overlap and restart policy: they stand here by hand, and a test
-# compares them with Dockerfile, railway.json and README.
+# `railway config migrate` drops draining, overlap and restart policy: they stand here by hand, and
+# a test compares them with Dockerfile, railway.json and README.
 DEPLOY = {
     "drainingSeconds": 60,
     "overlapSeconds": 0,

@@ -1,0 +1,110 @@
+"""Looks at Redis: reachable, new enough, loses no jobs by policy, holds the queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import redis.asyncio
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+
+from campaign_worker.check.finding import Finding, broken, doubtful, fine, refused
+
+if TYPE_CHECKING:
+    from campaign_worker.settings import Settings
+
+ITEM = "REDIS_URL"
+# BullMQ's scripts use commands that came with 6.2 (docs.bullmq.io, Connections).
+LEAST_VERSION = (6, 2)
+_RAILWAY = ".railway.internal"
+
+
+async def check_redis(settings: Settings) -> list[Finding]:
+    """Connect, ask INFO, look at each queue's keys. Raises nothing of Redis'."""
+    url = settings.redis_url
+    client = redis.asyncio.Redis.from_url(url.get_secret_value(), decode_responses=True)
+    try:
+        return await _look(client, settings)
+    except AuthenticationError as error:
+        return [refused(ITEM, f"{url}: {error}", "set the user and password that this Redis has")]
+    except NoPermissionError as error:
+        mend = "give the user +@all on the keys of BULLMQ_PREFIX"
+        return [refused(ITEM, f"{url}: {error}", mend)]
+    except (RedisError, OSError) as error:
+        return [broken(ITEM, f"{url}: {error}", _mend_unreachable(str(url)))]
+    finally:
+        await client.aclose()
+
+
+def _mend_unreachable(url: str) -> str:
+    if _RAILWAY in url:
+        return "private names exist only inside the same Railway project and environment"
+    return "start Redis there, or correct host and port"
+
+
+async def _look(client: redis.asyncio.Redis, settings: Settings) -> list[Finding]:
+    info: dict[str, Any] = await client.info()
+    queues = [await _queue(client, settings.bullmq_prefix, spec.name) for spec in settings.queues]
+    persistence = await _persistence(client, info)
+    return [_version(info), *_role(info), _eviction(info), persistence, *queues]
+
+
+def _version(info: dict[str, Any]) -> Finding:
+    version = str(info.get("redis_version", "0"))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < LEAST_VERSION:
+        return broken(ITEM, f"Redis {version} is too old for BullMQ", "use Redis 6.2 or newer")
+    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
+    return fine(ITEM, f"{name} answers")
+
+
+def _role(info: dict[str, Any]) -> list[Finding]:
+    found = []
+    if info.get("role") in ("slave", "replica"):
+        found.append(broken(ITEM, "this is a read-only replica", "name the primary in REDIS_URL"))
+    if info.get("cluster_enabled") == 1:
+        mend = "set BULLMQ_PREFIX to a hash tag such as {bull}, in the app as well"
+        found.append(doubtful(ITEM, "Redis Cluster: a queue's keys must share one slot", mend))
+    return found
+
+
+def _eviction(info: dict[str, Any]) -> Finding:
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy == "noeviction":
+        return fine("Redis memory", "noeviction: a full Redis refuses, it forgets no jobs")
+    mend = "CONFIG SET maxmemory-policy noeviction, and in its start command"
+    return broken("Redis memory", f"maxmemory-policy is {policy}: a full Redis drops jobs", mend)
+
+
+async def _persistence(client: redis.asyncio.Redis, info: dict[str, Any]) -> Finding:
+    item = "Redis persistence"
+    if info.get("aof_enabled") == 1:
+        return fine(item, "append-only file is on")
+    try:
+        save = (await client.config_get("save")).get("save", "")
+    except ResponseError:
+        save = "unknown"
+    mend = "CONFIG SET appendonly yes first, then --appendonly yes in its start command"
+    if save:
+        return doubtful(item, "snapshots only: a hard stop loses the jobs since the last one", mend)
+    return doubtful(item, "none: a restart of Redis loses every job", mend)
+
+
+async def _queue(client: redis.asyncio.Redis, prefix: str, name: str) -> Finding:
+    item = f"queue {name}"
+    key = f"{prefix}:{name}"
+    meta = cast("dict[str, str]", await client.hgetall(f"{key}:meta"))
+    if not meta:
+        mend = "compare QUEUES and BULLMQ_PREFIX with the app; fine if it has added no job yet"
+        return doubtful(item, f"no key {key}:meta", mend)
+    waiting = await client.llen(f"{key}:wait") + await client.zcard(f"{key}:prioritized")
+    delayed = await client.zcard(f"{key}:delayed")
+    writer = meta.get("version", "an unknown version")
+    text = f"{waiting} waiting, {delayed} delayed, written by {writer}"
+    if "paused" in meta:
+        return doubtful(item, f"paused; {text}", "queue.resume() in the app")
+    return fine(item, text)

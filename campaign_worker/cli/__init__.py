@@ -1,0 +1,45 @@
+"""The command line: parses, calls the function that does the work, prints, chooses the exit code.
+
+Heavy modules are imported inside the commands, so that `--help` and `version` are quick.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from campaign_worker.cli import check, demo, enqueue, migrate, run, status, version
+
+_HELP = """Sends the e-mails of BullMQ campaigns, and can be redeployed at any second.
+
+Settings come from the environment and .env; see docs/configuration.md.
+
+Examples:
+
+  campaign-worker check                look at everything the settings name
+
+  campaign-worker migrate              bring the database to this version
+
+  campaign-worker run                  work until SIGTERM, then drain and leave
+
+  campaign-worker enqueue 42           add a job per pending recipient
+
+  campaign-worker status --json        counts for scripts
+
+  campaign-worker demo                 all of it on this machine, no settings
+
+Exit codes: 0 ok, 1 failed or forced, 2 wrong usage, 70 fault of the program, 75 ended by the
+watchdog, 77 a server refused the login, 78 a setting is wrong.
+"""
+
+app = typer.Typer(
+    name="campaign-worker",
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (run, demo, migrate, check, enqueue, status, version):
+    app.command(module.NAME)(module.command)
+
+__all__ = ["app"]
