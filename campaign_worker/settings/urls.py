@@ -17,7 +17,16 @@ _SECRET_ARGUMENTS = {"password", "sslpassword", "passfile"}
 
 # redis-py passes every query argument on to its connection class: a stranger is a TypeError.
 _REDIS_KNOWN = {
-    *("db", "protocol", "health_check_interval", "retry_on_timeout", "max_connections", "timeout"),
+    *(
+        "username",
+        "password",
+        "db",
+        "protocol",
+        "health_check_interval",
+        "retry_on_timeout",
+        "max_connections",
+        "timeout",
+    ),
     *("socket_timeout", "socket_connect_timeout", "socket_keepalive"),
     *("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"),
 }
@@ -91,7 +100,7 @@ def _take_apart(text: str, example: str) -> _Parts:
         split = urlsplit(text)
     except ValueError:
         raise Wrong("is not a valid URL", _ENCODE) from None
-    if split.fragment or "@" in split.path:
+    if split.fragment or "@" in split.path + split.query:
         raise Wrong("is cut off by a character that has a meaning in URLs", _ENCODE)
     login, at, hosts = split.netloc.rpartition("@")
     user, colon, password = login.partition(":")
@@ -125,6 +134,8 @@ def _check_host(hosts: str, example: str) -> None:
         host, _, port = each.rpartition(":") if re.search(r":[^\]]*$", each) else (each, "", "")
         if not host:
             raise Wrong("names no host", f"write it as {example}")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise Wrong("has a host that cannot be read", _ENCODE)
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= _PORT_MAX):
             raise Wrong("has a port that is no number from 1 to 65535", _ENCODE)
 
