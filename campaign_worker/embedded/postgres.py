@@ -92,7 +92,6 @@ class PostgresServer(EmbeddedServer):
         """End it: fast rolls back and checkpoints, immediate leaves recovery to the next start."""
         if self.process is not None:
             await self.process.stop(with_signal=_STOP_SIGNALS[mode])
-        self._cleanup()
 
     async def _prepare(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -111,17 +110,22 @@ class PostgresServer(EmbeddedServer):
 
     def _build(self) -> ChildProcess:
         settings = {
-            "port": str(self.port),
-            "listen_addresses": LOOPBACK,
             # Paths of sockets are limited to 107 bytes, and nobody needs one.
             "unix_socket_directories": "",
             "logging_collector": "off",
-        } | self._settings
+            **self._settings,
+            "port": str(self.port),
+            "listen_addresses": LOOPBACK,
+        }
         flags = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         return self._program("postgres", ["-D", str(self.cluster), *flags])
 
     async def _answers(self) -> bool:
         try:
+            # First the pid, last the state; "ready" is said after the port was bound.
+            status = (self.cluster / "postmaster.pid").read_text().split()
+            if (status[:1], status[-1:]) != ([str(self.pid)], ["ready"]):
+                return False
             async with self._connected():
                 return True
         except (OSError, TimeoutError, asyncpg.PostgresError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -45,24 +46,37 @@ def reachable(bin_dir: Path, account: Account | None) -> Path:
     """
     if account is None or account.can_reach(bin_dir / "postgres"):
         return bin_dir
-    install = bin_dir.parent
-    stamp = int((bin_dir / "postgres").stat().st_mtime)
-    copy = Path(tempfile.gettempdir()) / f"campaign-worker-postgres-{os.geteuid()}-{stamp}"
-    programs = copy / install.parent.name / install.name / "bin"
-    if copy.exists() and copy.stat().st_uid == os.geteuid():
-        return programs
-    # Made beside and renamed: who finds the folder finds it whole.
-    fresh = Path(tempfile.mkdtemp(prefix=f"{copy.name}-"))
+    status = (bin_dir / "postgres").stat()
+    identity = f"{bin_dir}:{status.st_mtime_ns}:{status.st_size}".encode()
+    name = f"campaign-worker-postgres-{hashlib.sha256(identity).hexdigest()[:16]}"
+    copy = Path(tempfile.gettempdir()) / name
+    if not _ours(copy):
+        # Made beside and renamed: who finds the folder finds it whole.
+        fresh = _copy_installation(bin_dir.parent, name)
+        try:
+            fresh.rename(copy)
+        except OSError:
+            # Somebody was faster. Only what root made may be run.
+            if not _ours(copy):
+                raise
+            shutil.rmtree(fresh)
+    return copy / bin_dir.parent.parent.name / bin_dir.parent.name / "bin"
+
+
+def _ours(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+
+
+def _copy_installation(install: Path, name: str) -> Path:
+    fresh = Path(tempfile.mkdtemp(prefix=f"{name}-"))
     fresh.chmod(0o755)
     shutil.copytree(install, fresh / install.parent.name / install.name, symlinks=True)
     libraries = install.parent.with_name(f"{install.parent.name}.libs")
     if libraries.is_dir():
         shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
-    try:
-        fresh.rename(copy)
-    except OSError:
-        shutil.rmtree(fresh)
-    return programs
+    for folder in (fresh / install.parent.name, fresh / install.parent.name / install.name):
+        folder.chmod(0o755)
+    return fresh
 
 
 def _candidates() -> Iterator[Path]:

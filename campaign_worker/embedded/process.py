@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from campaign_worker.embedded.guard import FreezeGuard
 from campaign_worker.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ChildProcess:
         self._account = account
         self._env = env
         self._popen: subprocess.Popen[bytes] | None = None
+        self._guard: FreezeGuard | None = None
 
     @property
     def pid(self) -> int:
@@ -150,18 +152,22 @@ class ChildProcess:
         _signal_all(family, signal.SIGKILL)
         if self._popen is not None:
             self._popen.wait(KILL_SECONDS)
+        self._unguard()
         _live.discard(self)
 
     def freeze(self) -> None:
-        """SIGSTOP the whole family: connections stay open, nothing answers."""
+        """SIGSTOP the whole family: connections stay open, nothing answers. Idempotent."""
+        self._unguard()
         stopped: set[int] = set()
         # A process not yet stopped may still fork, hence until nobody new appears.
         while fresh := [one for one in self.family() if one.pid not in stopped]:
             _signal_all(fresh, signal.SIGSTOP)
             stopped.update(one.pid for one in fresh)
+        self._guard = FreezeGuard(sorted(stopped))
 
     def thaw(self) -> None:
         """SIGCONT the whole family; harmless when it is not frozen."""
+        self._unguard()
         _signal_all(self.family(), signal.SIGCONT)
 
     def family(self) -> list[psutil.Process]:
@@ -180,6 +186,11 @@ class ChildProcess:
         except OSError:
             return ""
 
+    def _unguard(self) -> None:
+        if self._guard is not None:
+            self._guard.release()
+            self._guard = None
+
     def _signal(self, number: signal.Signals) -> None:
         if self._popen is not None:
             self._popen.send_signal(number)
@@ -193,6 +204,7 @@ class ChildProcess:
             if time.monotonic() >= deadline:
                 raise EmbeddedServerError(self.name, "did not end on SIGKILL")
             await asyncio.sleep(POLL_SECONDS)
+        self._unguard()
         _live.discard(self)
 
 

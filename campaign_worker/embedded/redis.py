@@ -85,11 +85,12 @@ class RedisServer(EmbeddedServer):
         )
         try:
             # BusyLoading while the append-only file is read is an answer too, but not yet "yes".
-            return bool(await client.ping())
+            server = await client.info("server")
         except (redis.exceptions.RedisError, OSError):
             return False
         finally:
             await client.aclose()
+        return bool(server["process_id"] == self.pid)
 
 
 def _quoted(value: str) -> str:

@@ -30,8 +30,8 @@ def free_port() -> int:
 class EmbeddedServer(abc.ABC):
     """A server of ours in a child process, on loopback.
 
-    `data_dir` None: a temporary folder, removed by stop(). `port` 0: any free one, which then
-    stays the same over restarts.
+    `data_dir` None: a temporary folder, removed by close(). `port` 0: any free one, which then
+    stays the same over restarts. stop() and kill() leave the data: start() goes on from it.
     """
 
     name: str
@@ -86,7 +86,13 @@ class EmbeddedServer(abc.ABC):
         """End it in its own orderly way; bounded, then SIGKILL. Idempotent."""
         if self.process is not None:
             await self.process.stop()
-        self._cleanup()
+
+    async def close(self) -> None:
+        """Stop it for good; a temporary folder is removed. Idempotent."""
+        await self.stop()
+        if self._temporary is not None:
+            with contextlib.suppress(OSError):
+                self._temporary.cleanup()
 
     async def kill(self) -> None:
         """SIGKILL: as a crash. The data stays; start() recovers from it."""
@@ -110,12 +116,12 @@ class EmbeddedServer(abc.ABC):
         try:
             await self.start()
         except BaseException:
-            self._cleanup()
+            await self.close()
             raise
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        await self.stop()
+        await self.close()
 
     @abc.abstractmethod
     async def _prepare(self) -> None:
@@ -127,14 +133,9 @@ class EmbeddedServer(abc.ABC):
 
     @abc.abstractmethod
     async def _answers(self) -> bool:
-        """Whether the server takes work."""
+        """Whether our server takes work; another's on the same port does not count."""
 
     def _child(self) -> ChildProcess:
         if self.process is None:
             raise EmbeddedServerError(self.name, "is not started")
         return self.process
-
-    def _cleanup(self) -> None:
-        if self._temporary is not None:
-            with contextlib.suppress(OSError):
-                self._temporary.cleanup()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -61,7 +62,7 @@ class Session(SMTP):
                 data_size_limit=size_limit,
                 enable_SMTPUTF8=smtputf8,
                 hostname=hostname,
-                ident="sink",
+                ident=f"sink {os.getpid()}",
                 tls_context=starttls,
                 require_starttls=starttls is not None,
                 auth_required=credentials is not None,

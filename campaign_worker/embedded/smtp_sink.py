@@ -65,7 +65,8 @@ class SmtpSinkProcess(EmbeddedServer):
             async with asyncio.timeout(PROBE_SECONDS):
                 reader, writer = await asyncio.open_connection(LOOPBACK, self.port)
                 try:
-                    return (await reader.readline()).startswith(b"220")
+                    greeting = await reader.readline()
+                    return greeting.startswith(b"220") and greeting.split()[-1] == b"%d" % self.pid
                 finally:
                     writer.close()
                     with contextlib.suppress(OSError):

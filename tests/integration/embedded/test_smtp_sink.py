@@ -21,6 +21,7 @@ from campaign_worker.embedded.smtp_script import (
     first_of,
 )
 from campaign_worker.embedded.smtp_sink import SmtpSinkProcess
+from campaign_worker.errors import EmbeddedServerError
 from tests.support import eventually
 
 if TYPE_CHECKING:
@@ -245,3 +246,10 @@ async def test_the_standard_library_client_gets_through(smtp_sink: SmtpSink) -> 
 
     assert await asyncio.to_thread(talk) == {}
     assert smtp_sink.mails[0].content == MAIL
+
+
+async def test_a_sink_of_somebody_else_on_the_port_is_not_ours(
+    smtp_sink: SmtpSink, tmp_path: Path
+) -> None:
+    with pytest.raises(EmbeddedServerError, match="already in use"):
+        await SmtpSinkProcess(tmp_path, port=smtp_sink.port).start()
