@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from metrics import IntakeHeld, Listener
-from shutdown import Deadline
+from shutdown import StartStop
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class Holder(Protocol):
         ...
 
 
-class IntakeGate:
+class IntakeGate(StartStop):
     """Fulfils delivery's Gate. Probes raise while the thing they ask is away.
 
     With a single transport its outage holds all intake; with several, only the jobs of the one that
@@ -49,6 +49,7 @@ class IntakeGate:
         listener: Listener,
         transport_probe_seconds: float = TRANSPORT_PROBE_SECONDS,
     ) -> None:
+        super().__init__()
         self._probe_database = probe_database
         self._probe_transports = probe_transports
         self._listener = listener
@@ -77,13 +78,16 @@ class IntakeGate:
         self._hold(f"transport {transport}", error, probe, self._transport_probe_seconds)
         return None
 
-    async def stop(self, deadline: Deadline) -> None:
-        """End probing. Holds stay: a worker that stops takes nothing in anyway."""
+    async def _start(self) -> None:
+        return None
+
+    async def _stop(self) -> None:
+        # Holds stay: a worker that stops takes nothing in anyway.
         tasks = list(self._probing.values())
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=deadline.remaining())
+            await asyncio.wait(tasks)
 
     def _hold(self, reason: str, error: Exception, probe: Probe, every_seconds: float) -> None:
         if reason in self._probing:

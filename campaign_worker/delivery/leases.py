@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from campaign_worker.delivery.claims import Claimed
 from campaign_worker.delivery.ports import Ledger
 from campaign_worker.errors import DatabaseAway
-from shutdown import Deadline
+from shutdown import StartStop
 
 _MARGIN_SHARE = 0.1
 """Share of the lease that is kept back for clock rates and the way to the server."""
@@ -45,10 +45,11 @@ class Lease:
         self._lost = True
 
 
-class Leases:
-    """Renews every lease at a third of its length. A service: start, stop."""
+class Leases(StartStop):
+    """Renews every lease at a third of its length, from start to stop."""
 
     def __init__(self, ledger: Ledger, *, lease_seconds: float) -> None:
+        super().__init__()
         self._ledger = ledger
         self._lease_seconds = lease_seconds
         self._held: dict[int, Lease] = {}
@@ -64,17 +65,14 @@ class Leases:
         finally:
             self._held.pop(claimed.id, None)
 
-    async def start(self) -> None:
-        """Begin renewing."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._renew_for_ever(), name="lease renewal")
+    async def _start(self) -> None:
+        self._task = asyncio.create_task(self._renew_for_ever(), name="lease renewal")
 
-    async def stop(self, deadline: Deadline) -> None:
-        """End renewing; comes after the last settle."""
+    async def _stop(self) -> None:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.wait([task], timeout=deadline.remaining())
+            await asyncio.wait([task])
 
     async def _renew_for_ever(self) -> None:
         while True:

@@ -11,7 +11,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from campaign_worker.delivery import outcomes
@@ -29,7 +29,7 @@ from campaign_worker.delivery.leases import Lease, Leases
 from campaign_worker.delivery.model import Accepted
 from campaign_worker.delivery.outcomes import Outcome
 from campaign_worker.delivery.ports import Composer, Ledger, Pace, Session, Signal, Transports
-from campaign_worker.delivery.requests import JobRef, Request
+from campaign_worker.delivery.requests import InlineRequest, JobRef, Request
 from campaign_worker.delivery.retry import Attempt
 from campaign_worker.delivery.settlements import FailReason, MarkFailed, MarkReleased
 from campaign_worker.errors import (
@@ -85,8 +85,12 @@ class Pipeline:
     async def deliver(self, run: Run) -> Outcome:
         """Take the request to its outcome.
 
-        Raises errors.DatabaseAway, TransportDown, RedisAway, SettingsError, all with nothing begun.
+        Raises errors.PayloadError, DatabaseAway, TransportDown, RedisAway, SettingsError, all with
+        nothing begun.
         """
+        if isinstance(run.request, InlineRequest):
+            mail = self._composer.checked(run.request.mail)
+            run = replace(run, request=replace(run.request, mail=mail))
         transport = await self._transports.choose(run.request)
         async with transport.slot() as session:
             wait_seconds = await self._pace.reserve()

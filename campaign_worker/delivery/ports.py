@@ -62,8 +62,8 @@ class Ledger(Protocol):
 class Composer(Protocol):
     """Makes bytes of a claim's content."""
 
-    def check(self, mail: InlineMail) -> None:
-        """Raise errors.PayloadError, naming the field, unless this mail can be composed."""
+    def checked(self, mail: InlineMail) -> InlineMail:
+        """Return it with one address per entry, sure to compose; raises errors.PayloadError."""
         ...
 
     def compose(self, claimed: Claimed) -> Composed:

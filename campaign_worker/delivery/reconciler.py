@@ -18,7 +18,7 @@ import structlog
 from campaign_worker.delivery.requests import InlineMail
 from campaign_worker.errors import Away
 from metrics import Listener, RowsReconciled
-from shutdown import Deadline
+from shutdown import StartStop
 
 log = structlog.get_logger(__name__)
 
@@ -73,12 +73,13 @@ class Revival(Protocol):
         ...
 
 
-class Reconciler:
-    """A service: start, stop. One tick is `tick`."""
+class Reconciler(StartStop):
+    """Ticks from start to stop; the first tick is at once. What a tick has committed stays."""
 
     def __init__(
         self, recovery: Recovery, revival: Revival, listener: Listener, *, interval_seconds: float
     ) -> None:
+        super().__init__()
         self._recovery = recovery
         self._revival = revival
         self._listener = listener
@@ -86,17 +87,14 @@ class Reconciler:
         self._after = 0
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin; the first tick is at once."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="reconciler")
+    async def _start(self) -> None:
+        self._task = asyncio.create_task(self._tick_for_ever(), name="reconciler")
 
-    async def stop(self, deadline: Deadline) -> None:
-        """End; what a tick has committed stays."""
+    async def _stop(self) -> None:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.wait([task], timeout=deadline.remaining())
+            await asyncio.wait([task])
 
     async def tick(self) -> None:
         """Look once. Raises errors.Away."""
@@ -116,7 +114,7 @@ class Reconciler:
             log.info("campaign completed", campaign=campaign)
         self._report("campaign_completed", len(completed))
 
-    async def _run(self) -> None:
+    async def _tick_for_ever(self) -> None:
         while True:
             # What is away is held and reported by its own users; this only looks again later.
             with contextlib.suppress(Away):
