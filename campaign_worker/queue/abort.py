@@ -56,6 +56,11 @@ class AbortSignal:
         """Mark the lock as lost; safe from any thread, wakes nobody (see `abort`)."""
         self.valid_until = -math.inf
 
+    def renew(self, until: float) -> None:
+        """Take over a renewal's result; a lock that was lost stays lost. Lock renewer's thread only."""
+        if self._reason is None and self.valid_until != -math.inf:
+            self.valid_until = until
+
     def abort(self, reason: AbortReason) -> None:
         """Set the reason unless there is one, and wake who waits. Event loop only."""
         if self.reason is None:

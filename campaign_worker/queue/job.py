@@ -118,7 +118,7 @@ class Job:
             raise PayloadError("opts", "no JSON") from error
         if not isinstance(opts, dict):
             raise PayloadError("opts", "no JSON object")
-        self.opts = {LONG_NAMES.get(key, key): value for key, value in opts.items()}
+        self.opts = {LONG_NAMES.get(key) or key: value for key, value in opts.items()}
         try:
             self.data = json.loads(raw.get("data") or "{}")
         except ValueError as error:

@@ -1,0 +1,263 @@
+"""Puts a worker's parts together and keeps its background tasks; the order of their end is here.
+
+Knows nothing of the public API; worker.py is its only user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from campaign_worker.errors import RedisAway
+from campaign_worker.queue.blocker import Blocker
+from campaign_worker.queue.clock import RedisClock
+from campaign_worker.queue.fetch import Fetcher
+from campaign_worker.queue.finish import Finisher
+from campaign_worker.queue.flight import Tokens
+from campaign_worker.queue.intake import Intake
+from campaign_worker.queue.keys import QueueKeys
+from campaign_worker.queue.link import Link
+from campaign_worker.queue.locks import LockRenewer, RenewalHooks
+from campaign_worker.queue.orphans import return_orphans
+from campaign_worker.queue.protocol import Protocol
+from campaign_worker.queue.scripts import load_scripts
+from campaign_worker.queue.slots import Slots
+from campaign_worker.queue.stalled import StalledSweep
+from campaign_worker.queue.writer import QueueJobWriter
+
+if TYPE_CHECKING:
+    from campaign_worker.queue.options import WorkerOptions
+    from campaign_worker.queue.report import Reporter
+    from campaign_worker.queue.slots import Process
+    from shutdown import Deadline
+
+#: bullmq 4 wakes nobody (it has no marker), so a worker on its queues looks by itself this often.
+_V4_DRAIN_DELAY_SECONDS = 1.0
+_CLOCK_SYNC_SECONDS = 300.0
+_HOUSEKEEPING_SECONDS = 30.0
+#: A claim may still be executed behind a proxy after its connection has ended here.
+_SECOND_LOOK_SECONDS = 5.0
+
+
+class Engine:
+    """All parts of one worker on one queue."""
+
+    def __init__(
+        self, queue: str, process: Process, options: WorkerOptions, report: Reporter
+    ) -> None:
+        scripts = load_scripts()
+        keys = QueueKeys(queue, options.prefix)
+        spec = options.connection
+        self._options = options
+        self._report = report
+        self.keys = keys
+        self.clock = RedisClock()
+        self.tokens = Tokens()
+        self.intake = Intake(self.clock, options.maximum_rate_limit_delay_ms)
+        self.protocol = Protocol(keys, options, scripts)
+        self.link = Link(
+            spec,
+            self.clock,
+            scripts.values(),
+            on_connected=self._on_connected,
+            on_up=self._on_up,
+            on_error=report.error,
+        )
+        self.locks = LockRenewer(
+            spec,
+            keys,
+            scripts["extendLocks"],
+            duration_ms=options.lock_duration_ms,
+            renew_time_ms=options.lock_renew_time_ms,
+            hooks=RenewalHooks(
+                lost=lambda lock: self.slots.lock_lost(lock),
+                renewed=report.locks_renewed,
+                refused=report.locks_refused,
+                failed=report.renewal_failed,
+            ),
+        )
+        finisher = Finisher(self.link, self.protocol, self.clock, keys, self.tokens)
+        self.slots = Slots(queue, options, process, finisher, self.locks, self.intake, report)
+        self.fetcher = Fetcher(
+            self.link,
+            self.protocol,
+            self.clock,
+            self.intake,
+            self.tokens,
+            has_room=self.slots.has_room,
+            start=self.slots.start,
+            emit=report.emit,
+            on_polled=report.polled,
+        )
+        self.fetcher.block_seconds = options.drain_delay_seconds
+        self.slots.on_next = self.fetcher.take
+        self.slots.writer = QueueJobWriter(
+            self.link,
+            self.protocol,
+            keys,
+            self.clock,
+            scripts,
+            on_progress=lambda job, progress: report.emit("progress", job, progress),
+        )
+        self.blocker = Blocker(
+            spec,
+            keys.of("marker"),
+            keys.client_name(options.name),
+            on_marker=self._on_marker,
+            on_timeout=self.intake.poke,
+            block_seconds=lambda: self.fetcher.block_seconds,
+        )
+        self.sweep = StalledSweep(
+            self.link,
+            self.protocol,
+            self.clock,
+            options.stalled_interval_ms,
+            wanted=lambda: not (self.intake.quiet or self.intake.paused),
+            on_recovered=report.stalled,
+            on_error=report.error,
+        )
+        self.ready = asyncio.Event()
+        self._connected_before = False
+        self._second_look: asyncio.TimerHandle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._link_task: asyncio.Task[None] | None = None
+        self._errands: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Start everything; needs no Redis to be there yet."""
+        if not self._options.skip_lock_renewal:
+            self.locks.start()
+        self._link_task = asyncio.create_task(self.link.run(), name="redis-link")
+        background: dict[str, Coroutine[Any, Any, None]] = {
+            "fetcher": self.fetcher.run(self.blocker),
+            "blocker": self.blocker.run(),
+            "housekeeping": self._keep_house(),
+        }
+        if not self._options.skip_stalled_check:
+            background["stalled-sweep"] = self.sweep.run()
+        self._tasks = [asyncio.create_task(part, name=name) for name, part in background.items()]
+        for task in self._tasks:
+            task.add_done_callback(self._report_end)
+
+    def stop_intake(self) -> None:
+        """End the block under way and put back the marker that this may have cost."""
+        blocking = self.blocker.blocking
+        self.blocker.interrupt()
+        self.intake.changed.set()
+        if blocking:
+            self._errand(self._restore_marker())
+
+    async def intake_settled(self) -> None:
+        """Return when no claim, un-started job or marker is on its way. Unbounded."""
+        while True:
+            await self.tokens.all_answered()
+            under_way = self.slots.returning | self._errands
+            if not under_way:
+                return
+            await asyncio.wait(under_way)
+
+    async def stop(self, deadline: Deadline) -> None:
+        """End all tasks: intake, jobs that are left, locks, and the connection last. Bounded."""
+        self._cancel_second_look()
+        await self._cancel(self._tasks, deadline)
+        left = [active.task for active in self.slots.active.values() if active.task is not None]
+        await self._cancel([*left, *self.slots.returning, *self._errands], deadline)
+        await self.locks.stop(deadline)
+        if self._link_task is not None:
+            await self._cancel([self._link_task], deadline)
+
+    def abandon(self) -> None:
+        """Let go of everything at once, waiting for nothing: the event loop is going down."""
+        self.locks.halt()
+        self._cancel_second_look()
+        for task in (*self._tasks, *self._errands, *self.slots.returning):
+            task.cancel()
+        if self._link_task is not None:
+            self._link_task.cancel()
+
+    def _cancel_second_look(self) -> None:
+        if self._second_look is not None:
+            self._second_look.cancel()
+
+    async def _cancel(self, tasks: list[asyncio.Task[None]], deadline: Deadline) -> None:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=min(1.0, deadline.remaining()))
+
+    async def _on_connected(self) -> None:
+        await self._read_version()
+        if self._connected_before:
+            await self._return_orphans()
+            self._cancel_second_look()
+            self._second_look = asyncio.get_running_loop().call_later(
+                _SECOND_LOOK_SECONDS, lambda: self._errand(self._return_orphans())
+            )
+        self._connected_before = True
+
+    def _on_up(self) -> None:
+        self.ready.set()
+        self.intake.poke()
+
+    def _on_marker(self, score: float) -> None:
+        if not (self.intake.open and self.slots.has_room()):
+            self._errand(self._restore_marker())
+        elif score <= self.clock.now_ms():
+            self.intake.poke()
+        else:
+            self.intake.note_due(int(score))
+
+    async def _restore_marker(self) -> None:
+        call = self.protocol.restore_marker()
+        await self.link.call(call.script, call.keys)
+
+    async def _return_orphans(self) -> None:
+        active = self.slots.active
+        await return_orphans(
+            self.link,
+            self.protocol,
+            self.tokens,
+            runs=lambda job_id, token: token in active and active[token].job.id == job_id,
+            on_returned=lambda _: self._report.handed_back("lost reply"),
+            on_error=self._report.error,
+        )
+
+    async def _read_version(self) -> None:
+        version = await self.link.command("HGET", self.keys.of("meta"), "version")
+        drain_delay = self._options.drain_delay_seconds
+        if str(version or "").startswith("bullmq:4"):
+            drain_delay = min(drain_delay, _V4_DRAIN_DELAY_SECONDS)
+        self.fetcher.block_seconds = drain_delay
+
+    async def _keep_house(self) -> None:
+        until_sync = _CLOCK_SYNC_SECONDS
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+            until_sync -= _HOUSEKEEPING_SECONDS
+            try:
+                await self._read_version()
+                if until_sync <= 0:
+                    await self.link.sync_clock()
+                    until_sync = _CLOCK_SYNC_SECONDS
+            except (RedisAway, ResponseError):
+                # Read again on the next connection.
+                continue
+
+    def _errand(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._run_errand(work))
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    async def _run_errand(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except (RedisAway, RedisError):
+            # Markers are only a hint, and orphans are looked for again on the next connection.
+            return
+
+    def _report_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report.error(error)

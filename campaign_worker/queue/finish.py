@@ -1,0 +1,220 @@
+"""Writes a job's outcome to Redis and makes sure of it, whatever becomes of the connection.
+
+A finish whose reply was lost is looked up before it is repeated; a lock that merely ran out meanwhile is
+taken again once. What cannot be finished counts as lost and is never turned into a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
+
+from redis.exceptions import ResponseError
+
+from campaign_worker.errors import JobNotHeld, RedisAway
+from campaign_worker.queue.moves import (
+    Complete,
+    Fail,
+    GiveBack,
+    LeaveAlone,
+    Move,
+    PutOff,
+    TryAgain,
+)
+from campaign_worker.queue.protocol import Next, NothingDue, parse_next
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from campaign_worker.queue.clock import RedisClock
+    from campaign_worker.queue.flight import Tokens
+    from campaign_worker.queue.job import Job
+    from campaign_worker.queue.keys import QueueKeys
+    from campaign_worker.queue.link import Link
+    from campaign_worker.queue.protocol import Call, Protocol
+
+#: A script that Redis rejects this often is not tried again.
+_MOST_REJECTIONS = 5
+_PENDING_CHILDREN, _FAILED_CHILDREN = -4, -9
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The outcome is in Redis. `following` is what the script said of the next job, if it was asked."""
+
+    asked: bool = False
+    following: Next = None
+    limit_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The job is no longer ours, so nothing was written."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """The job has children: pending ones, or failed ones (then it never can complete)."""
+
+    failed_children: bool
+
+
+Result: TypeAlias = Settled | Lost | Unready
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What was sent so far for one outcome."""
+
+    sent_at_ms: set[int] = field(default_factory=set)
+    uncertain: bool = False
+    rejections: int = 0
+    relocked: bool = False
+
+
+class Finisher:
+    """Carries out moves for the worker's slots."""
+
+    def __init__(
+        self, link: Link, protocol: Protocol, clock: RedisClock, keys: QueueKeys, tokens: Tokens
+    ) -> None:
+        self._link = link
+        self._protocol = protocol
+        self._clock = clock
+        self._keys = keys
+        self._tokens = tokens
+
+    async def finish(
+        self,
+        job: Job,
+        token: str,
+        move: Move,
+        *,
+        lock_duration_ms: int,
+        may_fetch: Callable[[], bool],
+    ) -> Result:
+        """Carry out `move`, for as long as it takes Redis to come back; callers bound it by cancelling.
+
+        The caller must take over the next job, if one came, before it awaits anything else.
+        """
+        if isinstance(move, LeaveAlone):
+            return Settled()
+        tries = _Tries()
+        while True:
+            await self._link.wait_connected()
+            # Only the first try asks for the next job: after a lost reply nobody knows whose it is.
+            fetch = not tries.sent_at_ms and may_fetch() and not isinstance(move, GiveBack)
+            result = await self._once(job, token, move, tries, fetch=fetch)
+            if result is not None:
+                return result
+            fate = await self._fate(job, token, move, tries, lock_duration_ms)
+            if fate is not None:
+                return fate
+
+    async def _once(
+        self, job: Job, token: str, move: Move, tries: _Tries, *, fetch: bool
+    ) -> Result | None:
+        call = self._call(job, token, move, fetch=fetch)
+        tries.sent_at_ms.add(call.at_ms)
+        if fetch:
+            self._tokens.sent(token)
+        try:
+            reply = await self._send(call, move)
+        except RedisAway:
+            tries.uncertain = True
+        except ResponseError as rejection:
+            tries.uncertain = True
+            tries.rejections += 1
+            if tries.rejections >= _MOST_REJECTIONS:
+                return Lost(rejection)
+            await asyncio.sleep(0.1 * 2**tries.rejections)
+        else:
+            return self._read(reply, move, fetch=fetch)
+        finally:
+            if fetch:
+                self._tokens.answered(token)
+        return None
+
+    async def _send(self, call: Call, move: Move) -> Any:
+        finish = self._link.call(call.script, call.keys, *call.arguments)
+        if not isinstance(move, GiveBack):
+            return await finish
+        # The stock script wakes nobody for a prioritized job.
+        marker = self._protocol.restore_marker()
+        wake = self._link.call(marker.script, marker.keys)
+        reply: Any = (await asyncio.gather(finish, wake, return_exceptions=True))[0]
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def _read(self, reply: Any, move: Move, *, fetch: bool) -> Result | None:
+        if not isinstance(reply, int):
+            return Settled(asked=fetch, following=parse_next(reply))
+        if reply in {_PENDING_CHILDREN, _FAILED_CHILDREN}:
+            return Unready(failed_children=reply == _FAILED_CHILDREN)
+        if reply < 0:
+            return None
+        if isinstance(move, GiveBack):
+            return Settled(limit_ms=reply if move.limited else 0)
+        # moveToFinished says 0 when there is no other job at all; moveToDelayed does not say.
+        empty = fetch and isinstance(move, Complete | Fail)
+        return Settled(asked=fetch, following=NothingDue() if empty else None)
+
+    async def _fate(
+        self, job: Job, token: str, move: Move, tries: _Tries, lock_duration_ms: int
+    ) -> Result | None:
+        """Find out what has become of the job; None means: try again."""
+        lost = Lost(JobNotHeld(job.id))
+        try:
+            await self._link.wait_connected()
+            call = self._protocol.inspect(job.id)
+            reply = await self._link.call(call.script, call.keys, *call.arguments)
+            exists, lock, is_active, finished_on, attempts_made = reply
+            counted = int(attempts_made) > job.attempts_made
+            if lock == token and is_active:
+                return None
+            finished = finished_on and int(float(finished_on)) in tries.sent_at_ms
+            # Without an attempt to count, being out of our hands is what was wanted.
+            away = isinstance(move, GiveBack | PutOff) and (not is_active or lock)
+            if tries.uncertain and (not exists or finished or counted or away):
+                return Settled()
+            if lock or not exists or not is_active or tries.relocked:
+                return lost
+            tries.relocked = True
+            await self._link.command(
+                "SET", self._keys.lock(job.id), token, "NX", "PX", lock_duration_ms
+            )
+        except RedisAway:
+            # Asked again on the next connection: the repeated finish is refused if it was executed.
+            return None
+        except ResponseError as rejection:
+            return Lost(rejection)
+        return None
+
+    def _call(self, job: Job, token: str, move: Move, *, fetch: bool) -> Call:
+        now_ms = self._clock.now_ms()
+        protocol = self._protocol
+        match move:
+            case Complete():
+                return protocol.complete(job, token, move.value_json, now_ms, fetch=fetch)
+            case Fail():
+                return protocol.fail(job, token, move.reason, move.fields, now_ms, fetch=fetch)
+            case TryAgain(delay_ms=0):
+                return protocol.retry(job, token, move.fields, now_ms)
+            case TryAgain():
+                fields, delay = move.fields, move.delay_ms
+                return protocol.delay(
+                    job, token, delay, now_ms, fields=fields, skip_attempt=False, fetch=fetch
+                )
+            case PutOff():
+                delay = move.until_ms - now_ms
+                return protocol.delay(job, token, delay, now_ms, skip_attempt=True, fetch=fetch)
+            case GiveBack():
+                return protocol.hand_back(job.id, token)
+            case LeaveAlone():
+                raise ValueError("a job that was moved already needs no call")
+            case _:
+                assert_never(move)

@@ -1,0 +1,73 @@
+"""Return values, progress and data as the JSON text that JSON.stringify would write.
+
+What JSON has no form for becomes what Node makes of its kin (NaN is null, a time is ISO 8601 in UTC),
+so that a finished job never fails because of its value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+from collections.abc import Mapping, Set
+from datetime import UTC, date, datetime
+from typing import Any
+
+
+def to_json(value: Any) -> str:
+    """Write `value` as compact JSON. Raises ValueError only for a value that contains itself."""
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+        )
+        text.encode()
+    except (ValueError, TypeError):
+        cleaned = _cleaned(value, ())
+        return json.dumps(cleaned, allow_nan=False, separators=(",", ":"))
+    return text
+
+
+def clean_text(text: str) -> str:
+    """Replace what UTF-8 cannot carry (lone surrogates), as Node's Redis client does."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        moment = value.astimezone(UTC)
+        return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"type": "Buffer", "data": list(bytes(value))}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Set):
+        return list(value)
+    return str(value)
+
+
+def _cleaned(value: Any, above: tuple[int, ...]) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if id(value) in above:
+        raise ValueError("the value contains itself")
+    inside = (*above, id(value))
+    if isinstance(value, Mapping):
+        return {_key(key): _cleaned(item, inside) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(item, inside) for item in value]
+    return _cleaned(_plain(value), inside)
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    return json.dumps(key) if key is None or isinstance(key, bool) else str(key)

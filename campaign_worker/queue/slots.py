@@ -1,0 +1,290 @@
+"""Runs jobs: one task each, from claim to settled outcome, and on to the job its finish brought.
+
+Never claims by itself and never decides when to stop: the worker does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, assert_never
+
+from campaign_worker.errors import JobNotHeld, PayloadError
+from campaign_worker.queue.abort import AbortReason, AbortSignal
+from campaign_worker.queue.control import UnrecoverableError
+from campaign_worker.queue.endings import Completed, Deferred, Ending, Failed, HandedBack
+from campaign_worker.queue.finish import Lost, Settled, Unready
+from campaign_worker.queue.job import Job
+from campaign_worker.queue.locks import HeldLock
+from campaign_worker.queue.moves import (
+    Complete,
+    Fail,
+    GiveBack,
+    LeaveAlone,
+    Move,
+    PutOff,
+    TryAgain,
+    decide,
+)
+
+if TYPE_CHECKING:
+    from campaign_worker.queue.finish import Finisher
+    from campaign_worker.queue.intake import Intake
+    from campaign_worker.queue.job import JobWriter
+    from campaign_worker.queue.locks import LockRenewer
+    from campaign_worker.queue.options import WorkerOptions
+    from campaign_worker.queue.protocol import Claimed, Next
+    from campaign_worker.queue.report import Reporter
+
+    Process = Callable[[Job, str, AbortSignal], Awaitable[Any]]
+
+CHILDREN_PENDING = "the job has children that have not finished"
+CHILDREN_FAILED = "the job has failed children"
+
+
+class Phase(enum.Enum):
+    """How far a job has come; decides who may still touch it."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    SETTLING = "settling"
+    ABANDONED = "abandoned"
+
+
+@dataclass(slots=True, eq=False)
+class ActiveJob:
+    """A job in a slot."""
+
+    job: Job
+    token: str
+    lock: HeldLock
+    fault: PayloadError | None
+    phase: Phase = Phase.STARTING
+    cancelled: AbortReason | None = None
+    task: asyncio.Task[None] | None = None
+    outcome: str = "lost"
+    started_at: float = field(default_factory=time.monotonic)
+
+    def was_cancelled(self) -> AbortReason | None:
+        """Why this worker cancelled it, if it did; asked anew after every await."""
+        return self.cancelled
+
+    @property
+    def signal(self) -> AbortSignal:
+        """The signal that its processor reads."""
+        return self.lock.signal
+
+
+class Slots:
+    """The active jobs of a worker."""
+
+    def __init__(
+        self,
+        queue: str,
+        options: WorkerOptions,
+        process: Process,
+        finisher: Finisher,
+        locks: LockRenewer,
+        intake: Intake,
+        report: Reporter,
+    ) -> None:
+        self._queue = queue
+        self._options = options
+        self._process = process
+        self._finisher = finisher
+        self._locks = locks
+        self._intake = intake
+        self._report = report
+        self.concurrency = options.concurrency
+        self.writer: JobWriter | None = None
+        #: Passes on what a finish said about the next job: (answer, token, claimed_at).
+        self.on_next: Callable[[Next, str, float], None] = lambda *_: None
+        self.active: dict[str, ActiveJob] = {}
+        self.returning: set[asyncio.Task[None]] = set()
+
+    def has_room(self) -> bool:
+        """True while another job may be claimed."""
+        return len(self.active) < self.concurrency
+
+    def start(self, claimed: Claimed, token: str, claimed_at: float) -> None:
+        """Take over a claimed job; when intake has closed meanwhile, hand it back un-started."""
+        active = self._admit(claimed, token, claimed_at)
+        if not self._intake.open:
+            task = asyncio.create_task(self._return(active), name=f"hand-back-{active.job.id}")
+            self.returning.add(task)
+            task.add_done_callback(self.returning.discard)
+            return
+        self.active[token] = active
+        self._report.claimed(active.job)
+        active.task = asyncio.create_task(self._run(active), name=f"job-{active.job.id}")
+
+    def cancel(self, active: ActiveJob, reason: AbortReason) -> None:
+        """End a job that still runs; one whose outcome is being written is left to it."""
+        active.signal.abort(reason)
+        if active.cancelled is not None or active.phase in {Phase.SETTLING, Phase.ABANDONED}:
+            return
+        active.cancelled = reason
+        if active.phase is Phase.RUNNING and active.task is not None:
+            active.task.cancel()
+
+    def lock_lost(self, lock: HeldLock) -> None:
+        """Redis refused the lock, or did not answer for too long: the job may do nothing more."""
+        active = self.active.get(lock.token)
+        if active is not None and active.lock is lock:
+            self.cancel(active, AbortReason.LOCK_LOST)
+
+    async def hand_back_now(self, active: ActiveJob, reason: str) -> None:
+        """Return a job whose processor does not end; whatever it does later is not written."""
+        active.phase = Phase.ABANDONED
+        active.signal.abort(AbortReason.SHUTDOWN)
+        if isinstance(await self._finish(active, GiveBack(reason)), Settled):
+            active.outcome = "handed back"
+
+    def _admit(self, claimed: Claimed, token: str, claimed_at: float) -> ActiveJob:
+        job = Job(self._queue, claimed.job_id, claimed.raw)
+        fault = None
+        try:
+            job.load(claimed.raw)
+        except PayloadError as error:
+            fault = error
+        if self.writer is not None:
+            job.bind(self.writer, token)
+        lock = HeldLock(job.id, token, AbortSignal())
+        if not self._options.skip_lock_renewal:
+            self._locks.keep(lock, claimed_at)
+        return ActiveJob(job, token, lock, fault)
+
+    async def _return(self, active: ActiveJob) -> None:
+        try:
+            await self._finish(active, GiveBack("not started"))
+        finally:
+            self._locks.drop(active.lock)
+
+    async def _run(self, active: ActiveJob) -> None:
+        settled: Settled | None = None
+        sent_at = 0.0
+        try:
+            ending = await self._end(active)
+            if ending is not None and active.phase is not Phase.ABANDONED:
+                active.phase = Phase.SETTLING
+                sent_at = time.monotonic()
+                settled = await self._settle(active, ending)
+        except Exception as error:
+            # Ours, not the processor's: the lock runs out and the stalled sweep returns the job.
+            self._report.error(error)
+        finally:
+            self._locks.drop(active.lock)
+            self.active.pop(active.token, None)
+            self._intake.changed.set()
+            seconds = time.monotonic() - active.started_at
+            self._report.ended(active.job, active.outcome, seconds)
+        if settled is not None and settled.limit_ms:
+            self._intake.note_limit(settled.limit_ms)
+        if settled is not None and settled.asked:
+            self.on_next(settled.following, active.token, sent_at)
+
+    async def _end(self, active: ActiveJob) -> Ending | None:
+        """Run the processor; None when the job is no longer ours to end."""
+        refusal = self._refusal(active)
+        if refusal is not None:
+            return Failed(refusal, retry=False)
+        ending = await self._processed(active)
+        if active.signal.reason is AbortReason.LOCK_LOST:
+            self._report.lost(JobNotHeld(active.job.id))
+            return None
+        return ending
+
+    async def _processed(self, active: ActiveJob) -> Ending:
+        if active.cancelled is not None:
+            return HandedBack(active.cancelled.value)
+        active.phase = Phase.RUNNING
+        try:
+            value = await self._process(active.job, active.token, active.signal)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            cancelled = active.was_cancelled()
+            if cancelled is not None and task is not None and task.uncancel() == 0:
+                return HandedBack(cancelled.value)
+            if task is not None and task.cancelling():
+                # Not the worker's doing: the event loop is being taken down.
+                raise
+            return Failed(error)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a processor must not end the worker
+            return Failed(error)
+        finally:
+            if active.phase is Phase.RUNNING:
+                active.phase = Phase.SETTLING
+        if active.was_cancelled() is not None and (task := asyncio.current_task()) is not None:
+            # The processor had something better to do with our cancellation than to end.
+            task.uncancel()
+        if isinstance(value, Completed | Failed | Deferred | HandedBack):
+            return value
+        return Completed(value)
+
+    def _refusal(self, active: ActiveJob) -> BaseException | None:
+        if active.job.deferred_failure:
+            return UnrecoverableError(active.job.deferred_failure)
+        limit = self._options.max_started_attempts
+        if limit and limit < active.job.attempts_started:
+            return UnrecoverableError("job started more than allowable limit")
+        return active.fault
+
+    async def _settle(self, active: ActiveJob, ending: Ending) -> Settled | None:
+        job = active.job
+        while True:
+            move = await decide(ending, job, self._options)
+            result = await self._finish(active, move)
+            match result:
+                case Settled():
+                    self._report_end(active, move)
+                    return result
+                case Lost():
+                    return None
+                case Unready(failed_children=True):
+                    ending = Failed(UnrecoverableError(CHILDREN_FAILED), retry=False)
+                case Unready():
+                    ending = Failed(RuntimeError(CHILDREN_PENDING))
+                case _:
+                    assert_never(result)
+
+    async def _finish(self, active: ActiveJob, move: Move) -> Settled | Lost | Unready:
+        result = await self._finisher.finish(
+            active.job,
+            active.token,
+            move,
+            lock_duration_ms=self._options.lock_duration_ms,
+            may_fetch=self._may_fetch,
+        )
+        if isinstance(result, Lost):
+            self._report.lost(result.error)
+        elif isinstance(move, GiveBack):
+            self._report.handed_back(move.reason)
+        return result
+
+    def _may_fetch(self) -> bool:
+        return self._intake.open and len(self.active) <= self.concurrency
+
+    def _report_end(self, active: ActiveJob, move: Move) -> None:
+        job = active.job
+        match move:
+            case Complete():
+                active.outcome = "completed"
+                job.return_value = move.value
+                job.attempts_made += 1
+                self._report.emit("completed", job, move.value, "active")
+            case Fail() | TryAgain():
+                active.outcome = "failed" if isinstance(move, Fail) else "retried"
+                job.failed_reason = str(move.error)
+                job.attempts_made += 1
+                self._report.emit("failed", job, move.error, "active")
+            case PutOff() | LeaveAlone():
+                active.outcome = "deferred"
+            case GiveBack():
+                active.outcome = "handed back"
+            case _:
+                assert_never(move)

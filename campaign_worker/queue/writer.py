@@ -1,0 +1,93 @@
+"""What a running job writes to Redis meanwhile: progress, logs, data, and moving itself away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from campaign_worker.errors import JobGone, JobNotHeld
+from campaign_worker.queue.jsonvalue import clean_text, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from campaign_worker.queue.clock import RedisClock
+    from campaign_worker.queue.endings import Json
+    from campaign_worker.queue.job import Job
+    from campaign_worker.queue.keys import QueueKeys
+    from campaign_worker.queue.link import Link
+    from campaign_worker.queue.protocol import Call, Protocol
+    from campaign_worker.queue.scripts import Script
+
+_GONE = -1
+
+
+class QueueJobWriter:
+    """Fulfils job.JobWriter over the worker's command connection.
+
+    Every method raises errors.JobGone, or errors.JobNotHeld where a lock is needed, and errors.RedisAway.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        protocol: Protocol,
+        keys: QueueKeys,
+        clock: RedisClock,
+        scripts: Mapping[str, Script],
+        *,
+        on_progress: Callable[[Job, Json], None],
+    ) -> None:
+        self._link = link
+        self._protocol = protocol
+        self._keys = keys
+        self._clock = clock
+        self._scripts = scripts
+        self._on_progress = on_progress
+
+    async def update_progress(self, job: Job, progress: Json) -> None:
+        """Script updateProgress."""
+        keys = (self._keys.job(job.id), *self._keys.all_of("events", "meta"))
+        text = to_json(progress)
+        self._check(job, await self._link.call(self._scripts["updateProgress"], keys, job.id, text))
+        self._on_progress(job, progress)
+
+    async def add_log(self, job: Job, row: str) -> int:
+        """Script addLog; keeps the last `opts.keepLogs` rows."""
+        key = self._keys.job(job.id)
+        keep = job.opts.get("keepLogs") or ""
+        reply = await self._link.call(
+            self._scripts["addLog"], (key, f"{key}:logs"), job.id, clean_text(row), keep
+        )
+        return self._check(job, reply)
+
+    async def update_data(self, job: Job, data: Json) -> None:
+        """Script updateData."""
+        keys = (self._keys.job(job.id),)
+        self._check(job, await self._link.call(self._scripts["updateData"], keys, to_json(data)))
+
+    async def move_to_delayed(self, job: Job, until_ms: int, token: str) -> None:
+        """Script moveToDelayed, no attempt counted."""
+        now_ms = self._clock.now_ms()
+        await self._run(
+            job,
+            self._protocol.delay(
+                job, token, until_ms - now_ms, now_ms, skip_attempt=True, fetch=False
+            ),
+        )
+        job.delay = max(0, until_ms - now_ms)
+
+    async def move_to_wait(self, job: Job, token: str) -> None:
+        """Script moveJobFromActiveToWait, and the marker that it leaves out for prioritized jobs."""
+        await self._run(job, self._protocol.hand_back(job.id, token))
+        marker = self._protocol.restore_marker()
+        await self._link.call(marker.script, marker.keys)
+
+    async def _run(self, job: Job, call: Call) -> None:
+        self._check(job, await self._link.call(call.script, call.keys, *call.arguments))
+
+    def _check(self, job: Job, reply: int) -> int:
+        if reply == _GONE:
+            raise JobGone(job.id)
+        if reply < 0:
+            raise JobNotHeld(job.id)
+        return reply
