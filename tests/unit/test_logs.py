@@ -284,6 +284,8 @@ def run_with_stdout(descriptor: int) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=descriptor,
         stderr=subprocess.PIPE,
+        # Buffered, as Python is unless told otherwise: the buffer is flushed once more at exit.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         text=True,
     )
 
