@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from campaign_worker.embedded.postgres_binary import find_postgres, reachable
 from campaign_worker.errors import EmbeddedServerError
 from tests.support import eventually
 
-MakePostgres = "Callable[..., Awaitable[PostgresServer]]"
+MakePostgres = Callable[..., Awaitable[PostgresServer]]
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 

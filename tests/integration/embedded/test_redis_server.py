@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from campaign_worker.errors import EmbeddedServerError
 
 ROOT = Path(__file__).parents[3]
 
-MakeRedis = "Callable[..., Awaitable[RedisServer]]"
+MakeRedis = Callable[..., Awaitable[RedisServer]]
 
 
 async def ask(server: RedisServer, *command: str) -> Any:
