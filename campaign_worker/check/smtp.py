@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from campaign_worker.check.finding import Finding, broken, doubtful, fine, refused
 from campaign_worker.errors import SettingsError, SmtpPhase, TransportDown
+from campaign_worker.mail import smtp_url
 from campaign_worker.mail.smtp import SmtpTransport
-from campaign_worker.mail.smtp_url import parse_smtp_url
 
 if TYPE_CHECKING:
     from campaign_worker.settings import SecretUrl, Settings
@@ -22,7 +22,7 @@ async def check_transport(
     item = f"transport {name}"
     try:
         transport = SmtpTransport(
-            parse_smtp_url(url.get_secret_value()),
+            smtp_url.parse(url.get_secret_value()),
             name=name,
             max_connections=1,
             ehlo_name=settings.ehlo_name,

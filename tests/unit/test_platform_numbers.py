@@ -1,0 +1,122 @@
+"""Dockerfile, railway.json, .railway/railway.py and README say the same to the platform."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DRAIN_SECONDS = 60
+OVERLAP_SECONDS = 0
+HEALTH_PATH = "/health"
+HEALTH_TIMEOUT_SECONDS = 120
+
+
+@pytest.fixture
+def railway_json() -> dict[str, Any]:
+    return dict(json.loads((ROOT / "railway.json").read_text()))
+
+
+@pytest.fixture
+def railway_py(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the one service that .railway/railway.py describes, as Railway's own library builds it."""
+    monkeypatch.setenv("WORKER_REPOSITORY", "somebody/campaign-worker")
+    graph = runpy.run_path(str(ROOT / ".railway" / "railway.py"))["main"]().to_graph()
+    (service,) = graph["resources"]
+    return dict(service)
+
+
+@pytest.fixture
+def dockerfile() -> str:
+    """Return the Dockerfile with continued lines joined."""
+    return (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+
+
+@pytest.fixture
+def readme_variables() -> dict[str, str]:
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \| `([^`]*)` \|", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    return dict(rows)
+
+
+def test_railway_json_holds_numbers_as_numbers(railway_json: dict[str, Any]) -> None:
+    deploy = railway_json["deploy"]
+    assert deploy["drainingSeconds"] == DRAIN_SECONDS
+    assert deploy["overlapSeconds"] == OVERLAP_SECONDS
+    assert deploy["healthcheckTimeout"] == HEALTH_TIMEOUT_SECONDS
+    for field in ("drainingSeconds", "overlapSeconds", "healthcheckTimeout"):
+        assert type(deploy[field]) is int
+
+
+def test_the_railway_file_says_what_railway_json_says(
+    railway_json: dict[str, Any], railway_py: dict[str, Any]
+) -> None:
+    assert railway_py["deploy"] == railway_json["deploy"]
+    own = "/railway.json"
+    patterns = [each for each in railway_json["build"]["watchPatterns"] if each != own]
+    assert railway_py["build"] == railway_json["build"] | {"watchPatterns": patterns}
+
+
+def test_the_process_is_told_the_window_that_the_platform_grants(
+    railway_py: dict[str, Any], dockerfile: str, readme_variables: dict[str, str]
+) -> None:
+    told = railway_py["variables"]["RAILWAY_DEPLOYMENT_DRAINING_SECONDS"]["value"]
+    image = re.search(r"\bDRAIN_SECONDS=(\d+)", dockerfile)
+    assert image is not None
+    assert told == image.group(1) == str(DRAIN_SECONDS)
+    assert readme_variables["RAILWAY_DEPLOYMENT_DRAINING_SECONDS"] == str(DRAIN_SECONDS)
+
+
+def test_readme_names_the_service_variables(readme_variables: dict[str, str]) -> None:
+    assert readme_variables["RAILWAY_DEPLOYMENT_OVERLAP_SECONDS"] == str(OVERLAP_SECONDS)
+    assert readme_variables["RAILWAY_HEALTHCHECK_TIMEOUT_SEC"] == str(HEALTH_TIMEOUT_SECONDS)
+    assert f"deploy.healthcheckPath {HEALTH_PATH}" in (ROOT / "README.md").read_text()
+
+
+def test_the_health_path_is_the_same_everywhere(
+    railway_json: dict[str, Any], railway_py: dict[str, Any]
+) -> None:
+    assert railway_json["deploy"]["healthcheckPath"] == HEALTH_PATH
+    assert railway_py["deploy"]["healthcheckPath"] == HEALTH_PATH
+    assert f'"{HEALTH_PATH}"' in (ROOT / "campaign_worker" / "healthcheck.py").read_text()
+
+
+def test_the_image_starts_python_without_a_shell(dockerfile: str) -> None:
+    command = re.findall(r"^CMD (.*)$", dockerfile, re.MULTILINE)[-1]
+    assert json.loads(command) == ["campaign-worker", "run"]
+    assert not re.search(r"^ENTRYPOINT", dockerfile, re.MULTILINE)
+
+
+def test_the_image_runs_as_somebody_without_rights(dockerfile: str) -> None:
+    last_stage = dockerfile.rsplit("\nFROM ", 1)[1]
+    (user,) = re.findall(r"^USER (\S+)$", last_stage, re.MULTILINE)
+    assert user not in ("root", "0")
+    assert re.search(rf"useradd .*\b{user}$", last_stage, re.MULTILINE)
+
+
+def test_everything_that_the_image_copies_exists_and_is_let_in(dockerfile: str) -> None:
+    allowed = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    copied: set[str] = set()
+    for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.MULTILINE):
+        copied.update(line.split()[:-1])
+    assert copied == allowed
+    assert all((ROOT / path).exists() for path in copied)
+
+
+def test_no_variable_of_the_image_is_a_secret(dockerfile: str) -> None:
+    assert not re.search(r"^(ENV|ARG).*(URL|PASSWORD|SECRET|KEY|TOKEN)", dockerfile, re.MULTILINE)
+
+
+def test_watched_paths_exist(railway_json: dict[str, Any]) -> None:
+    for pattern in railway_json["build"]["watchPatterns"]:
+        assert (ROOT / pattern.lstrip("/").removesuffix("/**")).exists(), pattern
