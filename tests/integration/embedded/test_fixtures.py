@@ -31,6 +31,26 @@ async def test_each_test_has_a_postgres_database(empty_database_url: str) -> Non
         await connection.close()
 
 
+async def test_each_test_has_a_migrated_database(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        tables = await connection.fetchval(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'campaign_worker'"
+        )
+        await connection.execute("CREATE TABLE mine ()")
+    finally:
+        await connection.close()
+    assert tables > 3
+
+
+async def test_the_tables_of_the_test_before_are_gone(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("SELECT to_regclass('public.mine')") is None
+    finally:
+        await connection.close()
+
+
 async def test_eventually_returns_the_value_it_waited_for() -> None:
     seen: list[int] = []
 
