@@ -12,6 +12,7 @@ from campaign_worker.queue.control import (
 from campaign_worker.queue.endings import Completed, Deferred, Ending, Failed, HandedBack, Json
 from campaign_worker.queue.job import Job
 from campaign_worker.queue.options import WorkerOptions
+from campaign_worker.queue.producer import JobSpec, Producer, Revival
 from campaign_worker.queue.worker import Worker
 
 __all__ = [
@@ -25,8 +26,11 @@ __all__ = [
     "Failed",
     "HandedBack",
     "Job",
+    "JobSpec",
     "Json",
+    "Producer",
     "RateLimitError",
+    "Revival",
     "UnrecoverableError",
     "WaitingChildrenError",
     "WaitingError",

@@ -1,0 +1,236 @@
+"""Adds jobs as a Node 6 producer does, brings finished or lost ones back, and counts states.
+
+Owns no connection: the client is the caller's, with its own retries. Adding under a fixed id and reviving
+can be repeated safely.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgpack
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from campaign_worker.errors import RedisAway, UnsupportedOption
+from campaign_worker.queue.backoff import normalize
+from campaign_worker.queue.clock import RedisClock
+from campaign_worker.queue.job import SHORT_NAMES
+from campaign_worker.queue.jsonvalue import to_json
+from campaign_worker.queue.keys import QueueKeys
+from campaign_worker.queue.protocol import Call
+from campaign_worker.queue.scripts import load_scripts
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+    from campaign_worker.queue.endings import Json
+
+Revival: TypeAlias = Literal["added", "reprocessed", "requeued", "untouched"]
+
+_PRIORITY_LIMIT = 2**21 - 1
+_BATCH = 500
+_SYNC_SECONDS = 300.0
+_UNSUPPORTED = ("parent", "repeat", "repeatJobKey", "debounce", "sizeLimit")
+_STATES = {
+    "waiting": ("LLEN", "wait"),
+    "paused": ("LLEN", "paused"),
+    "active": ("LLEN", "active"),
+    "prioritized": ("ZCARD", "prioritized"),
+    "delayed": ("ZCARD", "delayed"),
+    "waiting-children": ("ZCARD", "waiting-children"),
+    "completed": ("ZCARD", "completed"),
+    "failed": ("ZCARD", "failed"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job to be. `job_id` None lets Redis count one; `opts` has Node's option names."""
+
+    name: str
+    data: Json
+    job_id: str | None = None
+    opts: Mapping[str, Any] = field(default_factory=dict)
+    delay_ms: int = 0
+
+    def __post_init__(self) -> None:
+        job_id = self.job_id
+        if job_id is not None and (not job_id or ":" in job_id or job_id.isdecimal()):
+            raise ValueError(f"job id {job_id!r}: must be given, hold no colon and not be a number")
+        for option in _UNSUPPORTED:
+            if option in self.opts:
+                raise UnsupportedOption(f"job option {option}", "this producer does not honour it")
+        priority = self.opts.get("priority") or 0
+        if not (isinstance(priority, int) and 0 <= priority <= _PRIORITY_LIMIT):
+            raise ValueError(f"priority must be a whole number from 0 to {_PRIORITY_LIMIT}")
+
+    def stored_opts(self) -> dict[str, Any]:
+        """The options as Node stores them: attempts filled in, backoff normalised, short names."""
+        opts = {"attempts": 0, **self.opts}
+        if self.job_id is not None:
+            opts["jobId"] = self.job_id
+        if self.delay_ms > 0:
+            opts["delay"] = self.delay_ms
+        backoff = normalize(opts.pop("backoff", None))
+        if backoff is not None:
+            opts["backoff"] = backoff
+        return {SHORT_NAMES.get(key, key): item for key, item in opts.items() if item is not None}
+
+
+class Producer:
+    """Puts jobs into one queue. All methods raise errors.RedisAway when Redis does not answer."""
+
+    def __init__(self, client: redis.asyncio.Redis, queue: str, prefix: str = "bull") -> None:
+        self._client = client
+        self._keys = QueueKeys(queue, prefix)
+        self._scripts = load_scripts()
+        self._clock = RedisClock()
+        self._synced_at: float | None = None
+
+    async def add(
+        self,
+        name: str,
+        data: Json,
+        *,
+        job_id: str | None = None,
+        opts: Mapping[str, Any] | None = None,
+        delay_ms: int = 0,
+    ) -> str:
+        """Add one job and return its id; an id that exists already is left as it is."""
+        return (await self.add_many([JobSpec(name, data, job_id, opts or {}, delay_ms)]))[0]
+
+    async def add_many(self, specs: Sequence[JobSpec]) -> list[str]:
+        """Add jobs in their order and return their ids; in batches, not in one transaction."""
+        now_ms = await self._now_ms()
+        return [_text(reply) for reply in await self._run([self._add(s, now_ms) for s in specs])]
+
+    async def revive(
+        self, specs: Sequence[JobSpec], *, reset_attempts: bool = True
+    ) -> list[Revival]:
+        """Make sure that each job will run: add it, or bring it back if it finished or got lost.
+
+        A job that waits, is delayed or runs is left untouched. Every spec needs a `job_id`.
+        """
+        calls = [self._revive(spec, reset_attempts=reset_attempts) for spec in specs]
+        found = [_text(reply) for reply in await self._run(calls)]
+        await self.add_many(
+            [spec for spec, state in zip(specs, found, strict=True) if state == "absent"]
+        )
+        return [_revival(state) for state in found]
+
+    async def counts(self) -> dict[str, int]:
+        """How many jobs stand in each state, by Node's names of the states."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command, kind in _STATES.values():
+                pipeline.execute_command(command, self._keys.of(kind))
+            try:
+                replies = await pipeline.execute()
+            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+                raise RedisAway(str(error)) from error
+        return dict(zip(_STATES, map(int, replies), strict=True))
+
+    def _add(self, spec: JobSpec, now_ms: int) -> Call:
+        opts = spec.stored_opts()
+        timestamp = int(opts.get("timestamp") or now_ms)
+        deduplication = opts.get("de")
+        dedup_key = f"{self._keys.base}de:{deduplication['id']}" if deduplication else None
+        # Prefix, id, name, timestamp, three fields of a parent, scheduler, deduplication key.
+        header = [self._keys.base, spec.job_id or "", spec.name, timestamp, None, None, None, None]
+        arguments = (
+            msgpack.packb([*header, dedup_key]),
+            to_json({} if spec.data is None else spec.data),
+            msgpack.packb(opts),
+        )
+        script, kinds = _way_in(opts)
+        return Call(self._scripts[script], self._keys.all_of(*kinds), arguments)
+
+    def _revive(self, spec: JobSpec, *, reset_attempts: bool) -> Call:
+        if spec.job_id is None:
+            raise ValueError("only a job with an id of its own can be revived")
+        keys = (
+            *(self._keys.job(spec.job_id), self._keys.lock(spec.job_id)),
+            *self._keys.all_of("wait", "paused", "prioritized", "delayed", "active", "completed"),
+            *self._keys.all_of("failed", "waiting-children", "meta", "pc", "marker", "events"),
+        )
+        return Call(self._scripts["revive"], keys, (spec.job_id, "1" if reset_attempts else "0"))
+
+    async def _run(self, calls: Sequence[Call]) -> list[Any]:
+        replies: list[Any] = []
+        for start in range(0, len(calls), _BATCH):
+            batch = calls[start : start + _BATCH]
+            try:
+                replies += await self._run_batch(batch)
+            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+                raise RedisAway(str(error)) from error
+        return replies
+
+    async def _run_batch(self, calls: Sequence[Call]) -> list[Any]:
+        replies = await self._pipeline(calls)
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            # A call that Redis did not know was not executed, so it is not repeated.
+            for script in {calls[at].script for at in unknown}:
+                await self._client.script_load(script.text)
+            again = await self._pipeline([calls[at] for at in unknown])
+            for at, reply in zip(unknown, again, strict=True):
+                replies[at] = reply
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+            if isinstance(reply, int) and reply < 0:
+                raise ResponseError(f"the script refused a job with code {reply}")
+        return replies
+
+    async def _pipeline(self, calls: Sequence[Call]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
+            return list(await pipeline.execute(raise_on_error=False))
+
+    async def _now_ms(self) -> int:
+        stale = self._synced_at is None or time.monotonic() - self._synced_at > _SYNC_SECONDS
+        if stale:
+            asked_at = time.time()
+            try:
+                reply = await self._client.execute_command("TIME")
+            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+                raise RedisAway(str(error)) from error
+            self._clock.sync(asked_at, [str(int(part)) for part in reply], time.time())
+            self._synced_at = time.monotonic()
+        return self._clock.now_ms()
+
+
+def _way_in(opts: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    if opts.get("delay"):
+        return "addDelayedJob", ("marker", "meta", "id", "delayed", "completed", "events")
+    if opts.get("priority"):
+        return (
+            "addPrioritizedJob",
+            (
+                *("marker", "meta", "id", "prioritized", "delayed", "completed", "active"),
+                *("events", "pc"),
+            ),
+        )
+    return (
+        "addStandardJob",
+        ("wait", "paused", "meta", "id", "completed", "delayed", "active", "events", "marker"),
+    )
+
+
+def _revival(state: str) -> Revival:
+    match state:
+        case "absent":
+            return "added"
+        case "reprocessed" | "requeued" | "untouched":
+            return state
+        case _:
+            raise ResponseError(f"the script revive answered {state!r}")
+
+
+def _text(reply: Any) -> str:
+    return reply.decode() if isinstance(reply, bytes) else str(reply)
