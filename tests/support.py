@@ -8,13 +8,13 @@ import inspect
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from campaign_worker.embedded.server import free_port
 from tests.fixtures.proxy import TcpProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
 __all__ = ["CliResult", "TcpProxy", "eventually", "free_port", "run_cli", "start_cli"]
 
@@ -23,9 +23,21 @@ KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 T = TypeVar("T")
 
 
+@overload
 async def eventually(
-    predicate: Callable[[], T | Awaitable[T]], timeout_seconds: float = 5.0, *, says: str = ""
-) -> T:
+    predicate: Callable[[], Coroutine[Any, Any, T]], timeout_seconds: float = 5.0, *, says: str = ""
+) -> T: ...
+
+
+@overload
+async def eventually(
+    predicate: Callable[[], T], timeout_seconds: float = 5.0, *, says: str = ""
+) -> T: ...
+
+
+async def eventually(
+    predicate: Callable[[], Any], timeout_seconds: float = 5.0, *, says: str = ""
+) -> Any:
     """Poll until the predicate (sync or async) is truthy and return its value.
 
     An AssertionError inside the predicate counts as "not yet". Raises AssertionError at the end

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 from campaign_worker.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
+    import psutil
+
     from campaign_worker.embedded.process import ChildProcess
 
 LOOPBACK = "127.0.0.1"
@@ -54,6 +56,11 @@ class EmbeddedServer(abc.ABC):
     def pid(self) -> int:
         """The process id of the server; EmbeddedServerError when it is not started."""
         return self._child().pid
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        """Its living processes, the server first."""
+        return self.process.family() if self.process is not None else []
 
     @property
     def running(self) -> bool:

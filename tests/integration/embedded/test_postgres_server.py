@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import psutil
@@ -41,7 +42,7 @@ async def test_what_was_committed_survives_a_kill(own_postgres: MakePostgres) ->
     server = await own_postgres()
     port = server.port
     await server.execute("CREATE TABLE t AS SELECT 7 AS n")
-    family = server.process.family()
+    family = server.family
     await server.kill()
     assert [one for one in family if one.is_running() and one.status() != "zombie"] == []
     await server.start()
@@ -51,7 +52,7 @@ async def test_what_was_committed_survives_a_kill(own_postgres: MakePostgres) ->
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_a_stop_ends_it_although_clients_are_connected(
-    own_postgres: MakePostgres, mode: str
+    own_postgres: MakePostgres, mode: Literal["fast", "immediate"]
 ) -> None:
     server = await own_postgres()
     client = await asyncpg.connect(server.url)
@@ -67,7 +68,7 @@ async def test_a_frozen_server_answers_after_the_thaw(own_postgres: MakePostgres
     server = await own_postgres()
     client = await asyncpg.connect(server.url)
     server.freeze()
-    states = {one.status() for one in server.process.family()}
+    states = {one.status() for one in server.family}
     assert states == {psutil.STATUS_STOPPED}
     server.thaw()
     assert await client.fetchval("SELECT 1", timeout=5) == 1
@@ -76,7 +77,7 @@ async def test_a_frozen_server_answers_after_the_thaw(own_postgres: MakePostgres
 
 async def test_a_frozen_server_can_be_killed(own_postgres: MakePostgres) -> None:
     server = await own_postgres()
-    family = server.process.family()
+    family = server.family
     server.freeze()
     await server.kill()
     assert [one for one in family if one.is_running() and one.status() != "zombie"] == []

@@ -26,7 +26,7 @@ async def client(proxy: TcpProxy) -> AsyncIterator[redis.asyncio.Redis]:
     client = redis.asyncio.Redis.from_url(
         proxy.url, decode_responses=True, single_connection_client=True
     )
-    await client.initialize()
+    assert await client.ping()
     yield client
     await client.aclose()
 
@@ -43,7 +43,7 @@ async def test_a_held_reply_comes_late_but_the_request_was_executed(
     proxy: TcpProxy, client: redis.asyncio.Redis, redis_client: redis.asyncio.Redis
 ) -> None:
     proxy.hold_replies()
-    reply = asyncio.create_task(client.set("k", "v"))
+    reply = asyncio.ensure_future(client.set("k", "v"))
     await proxy.held_reply.wait()
     assert await redis_client.get("k") == "v"
     assert not reply.done()
@@ -55,7 +55,7 @@ async def test_a_held_request_is_not_executed_until_it_passes(
     proxy: TcpProxy, client: redis.asyncio.Redis, redis_client: redis.asyncio.Redis
 ) -> None:
     proxy.hold_requests()
-    reply = asyncio.create_task(client.set("k", "v"))
+    reply = asyncio.ensure_future(client.set("k", "v"))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(reply), 0.1)
     assert await redis_client.get("k") is None
@@ -102,7 +102,7 @@ async def test_a_cut_while_replies_are_held_ends_the_link(
     proxy: TcpProxy, client: redis.asyncio.Redis
 ) -> None:
     proxy.hold_replies()
-    reply = asyncio.create_task(client.ping())
+    reply = asyncio.ensure_future(client.ping())
     await proxy.held_reply.wait()
     proxy.pass_all()
     proxy.refuse()

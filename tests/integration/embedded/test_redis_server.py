@@ -28,7 +28,8 @@ MakeRedis = Callable[..., Awaitable[RedisServer]]
 async def ask(server: RedisServer, *command: str) -> Any:
     client = redis.asyncio.Redis.from_url(server.url, decode_responses=True, socket_timeout=1)
     try:
-        return await client.execute_command(*command)
+        reply: Any = await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types for it
+        return reply
     finally:
         await client.aclose()
 

@@ -28,7 +28,7 @@ async def main():
         if "freeze" in sys.argv:
             for server in servers:
                 server.freeze()
-        pids = [one.pid for server in servers for one in server.process.family()]
+        pids = [one.pid for server in servers for one in server.family]
         print(json.dumps({"pids": pids, "folder": str(stack.data_dir)}), flush=True)
         await asyncio.Event().wait()
 
