@@ -31,7 +31,7 @@ async def test_help_names_every_command_with_examples_and_exit_codes() -> None:
 async def test_each_command_explains_itself(command: str) -> None:
     result = await run_cli(command, "--help")
     assert result.code == 0
-    assert f"campaign-worker {command}" in result.stdout.replace("python -m campaign_worker", "")
+    assert f"campaign-worker {command}" in result.stdout
     assert result.stderr == ""
 
 

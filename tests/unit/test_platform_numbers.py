@@ -24,7 +24,7 @@ def railway_json() -> dict[str, Any]:
 
 @pytest.fixture
 def railway_py(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return the one service that .railway/railway.py describes, as Railway's own library builds it."""
+    """Return the one service of .railway/railway.py, as Railway's own library builds it."""
     monkeypatch.setenv("WORKER_REPOSITORY", "somebody/campaign-worker")
     graph = runpy.run_path(str(ROOT / ".railway" / "railway.py"))["main"]().to_graph()
     (service,) = graph["resources"]
