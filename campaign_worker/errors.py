@@ -19,8 +19,9 @@ CampaignWorkerError
 ├── MailNotSent              why a mail's job failed: its failedReason
 ├── MigrationError           the schema is not ours, or not what the code expects
 ├── CredentialsRefused       a server answered: wrong user, password or database
-└── EmbeddedServerError      a server of the embedded stack did not start or stop as it should
-    └── BinaryMissing        its program is not installed: names the package to install
+├── EmbeddedServerError      a server of the embedded stack did not start or stop as it should
+│   └── BinaryMissing        its program is not installed: names the package to install
+└── DemoFailed               a step of the demo did not come to its end: names the step
 """
 
 from __future__ import annotations
@@ -208,3 +209,17 @@ class EmbeddedServerError(CampaignWorkerError):
 
 class BinaryMissing(EmbeddedServerError):
     """The program of a server is not installed here; `problem` names the package to install."""
+
+
+class DemoFailed(CampaignWorkerError):
+    """A step of the demo did not come to its end.
+
+    `step` is what was being done, `problem` why it ended, `log` the end of a worker's log, if that
+    tells more.
+    """
+
+    def __init__(self, step: str, problem: str, log: str = "") -> None:
+        super().__init__(f"{step}: {problem}")
+        self.step = step
+        self.problem = problem
+        self.log = log

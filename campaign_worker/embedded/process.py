@@ -51,6 +51,7 @@ class ChildProcess:
         *,
         account: Account | None = None,
         env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
@@ -59,6 +60,7 @@ class ChildProcess:
         self.stop_signal = stop_signal
         self._account = account
         self._env = env
+        self._cwd = cwd
         self._popen: subprocess.Popen[bytes] | None = None
         self._guard: FreezeGuard | None = None
 
@@ -92,6 +94,7 @@ class ChildProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=None if self._env is None else dict(self._env),
+                cwd=self._cwd,
                 start_new_session=True,
             )
         _live.add(self)
@@ -138,6 +141,10 @@ class ChildProcess:
                 self.kill_now()
                 raise
         await self._reap(family)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal and return at once; nothing happens when it has ended."""
+        self._signal(number)
 
     async def kill(self) -> None:
         """SIGKILL the process and all its descendants; returns when none is left. Idempotent."""
