@@ -29,7 +29,7 @@ def command(
         settings = Settings.load()
         from rich.progress import Progress
 
-        from campaign_worker import app
+        from campaign_worker import operations
 
         with Progress(console=stderr(), transient=True) as bar:
             task = bar.add_task("enqueue", total=None)
@@ -37,5 +37,5 @@ def command(
             def progress(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total)
 
-            count = asyncio.run(app.enqueue(settings, campaign_id, progress))
+            count = asyncio.run(operations.enqueue(settings, campaign_id, progress))
         stdout().print(f"campaign {campaign_id}: {count} jobs")

@@ -29,9 +29,9 @@ def command(
     """
     with exits():
         settings = Settings.load()
-        from campaign_worker import app
+        from campaign_worker import operations
 
-        report = asyncio.run(app.status(settings))
+        report = asyncio.run(operations.status(settings))
     if as_json:
         write_json(report)
         return

@@ -1,7 +1,7 @@
 """Adds jobs as a Node 6 producer does, brings finished or lost ones back, and counts states.
 
-Owns no connection: the client is the caller's, with its own retries. Adding under a fixed id and reviving
-can be repeated safely.
+Owns no connection: the client is the caller's, with its own retries. Adding under a fixed id, and
+reviving, can be repeated safely.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from campaign_worker.queue.endings import Json
 
+Found: TypeAlias = Literal["absent", "reprocessed", "requeued", "untouched"]
 Revival: TypeAlias = Literal["added", "reprocessed", "requeued", "untouched"]
 
 _PRIORITY_LIMIT = 2**21 - 1
@@ -70,7 +71,7 @@ class JobSpec:
             raise ValueError(f"priority must be a whole number from 0 to {_PRIORITY_LIMIT}")
 
     def stored_opts(self) -> dict[str, Any]:
-        """The options as Node stores them: attempts filled in, backoff normalised, short names."""
+        """Return the options as Node stores them: attempts filled in, backoff normalised, short names."""
         opts = {"attempts": 0, **self.opts}
         if self.job_id is not None:
             opts["jobId"] = self.job_id
@@ -116,12 +117,21 @@ class Producer:
 
         A job that waits, is delayed or runs is left untouched. Every spec needs a `job_id`.
         """
-        calls = [self._revive(spec, reset_attempts=reset_attempts) for spec in specs]
-        found = [_text(reply) for reply in await self._run(calls)]
+        if any(spec.job_id is None for spec in specs):
+            raise ValueError("only a job with an id of its own can be revived")
+        ids = [str(spec.job_id) for spec in specs]
+        found = await self.revive_known(ids, reset_attempts=reset_attempts)
         await self.add_many(
             [spec for spec, state in zip(specs, found, strict=True) if state == "absent"]
         )
-        return [_revival(state) for state in found]
+        return ["added" if state == "absent" else state for state in found]
+
+    async def revive_known(
+        self, job_ids: Sequence[str], *, reset_attempts: bool = True
+    ) -> list[Found]:
+        """Bring back those jobs that exist, under whatever ids their producers chose."""
+        calls = [self._revive(job_id, reset_attempts=reset_attempts) for job_id in job_ids]
+        return [_found(_text(reply)) for reply in await self._run(calls)]
 
     async def counts(self) -> dict[str, int]:
         """How many jobs stand in each state, by Node's names of the states."""
@@ -149,15 +159,13 @@ class Producer:
         script, kinds = _way_in(opts)
         return Call(self._scripts[script], self._keys.all_of(*kinds), arguments)
 
-    def _revive(self, spec: JobSpec, *, reset_attempts: bool) -> Call:
-        if spec.job_id is None:
-            raise ValueError("only a job with an id of its own can be revived")
+    def _revive(self, job_id: str, *, reset_attempts: bool) -> Call:
         keys = (
-            *(self._keys.job(spec.job_id), self._keys.lock(spec.job_id)),
+            *(self._keys.job(job_id), self._keys.lock(job_id)),
             *self._keys.all_of("wait", "paused", "prioritized", "delayed", "active", "completed"),
             *self._keys.all_of("failed", "waiting-children", "meta", "pc", "marker", "events"),
         )
-        return Call(self._scripts["revive"], keys, (spec.job_id, "1" if reset_attempts else "0"))
+        return Call(self._scripts["revive"], keys, (job_id, "1" if reset_attempts else "0"))
 
     async def _run(self, calls: Sequence[Call]) -> list[Any]:
         replies: list[Any] = []
@@ -189,7 +197,10 @@ class Producer:
     async def _pipeline(self, calls: Sequence[Call]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for call in calls:
-                pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
+                # The stub does not know that a pipeline queues and returns itself.
+                pipeline.evalsha(  # type: ignore[unused-awaitable]
+                    call.script.sha, len(call.keys), *call.keys, *call.arguments
+                )
             return list(await pipeline.execute(raise_on_error=False))
 
     async def _now_ms(self) -> int:
@@ -197,7 +208,7 @@ class Producer:
         if stale:
             asked_at = time.time()
             try:
-                reply = await self._client.execute_command("TIME")
+                reply = await self._client.time()
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 raise RedisAway(str(error)) from error
             self._clock.sync(asked_at, [str(int(part)) for part in reply], time.time())
@@ -222,11 +233,9 @@ def _way_in(opts: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def _revival(state: str) -> Revival:
+def _found(state: str) -> Found:
     match state:
-        case "absent":
-            return "added"
-        case "reprocessed" | "requeued" | "untouched":
+        case "absent" | "reprocessed" | "requeued" | "untouched":
             return state
         case _:
             raise ResponseError(f"the script revive answered {state!r}")

@@ -6,10 +6,12 @@ only digits.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import Any
 
 from campaign_worker.delivery.payload import FOLLOW_UP, SEND_EMAIL
+from campaign_worker.delivery.requests import InlineMail
 
 DEFAULT_OPTIONS: dict[str, Any] = {
     "attempts": 3,
@@ -55,3 +57,30 @@ def mail_job(
         delay_seconds=max(delay_seconds, 0.0),
         options=options,
     )
+
+
+def inline_job(row_id: int, key: str, campaign_id: int | None, mail: InlineMail) -> MailJob:
+    """Describe the job of a self-contained mail anew, from what its row kept."""
+    data: dict[str, Any] = {
+        "idempotencyKey": key,
+        "campaignId": campaign_id,
+        "from": mail.sender,
+        "replyTo": mail.reply_to,
+        "to": list(mail.to),
+        "cc": list(mail.cc),
+        "bcc": list(mail.bcc),
+        "subject": mail.subject,
+        "html": mail.html,
+        "text": mail.text,
+        "headers": mail.headers,
+        "attachments": [
+            {
+                "filename": one.filename,
+                "content": base64.b64encode(one.content).decode("ascii"),
+                "encoding": "base64",
+                "contentType": one.content_type,
+            }
+            for one in mail.attachments
+        ],
+    }
+    return MailJob(id=f"mail-row-{row_id}", name=SEND_EMAIL, data=data)

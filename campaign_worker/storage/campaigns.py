@@ -57,6 +57,10 @@ class Campaigns:
             if len(rows) < _PAGE:
                 return made
 
+    async def pending_count(self, campaign_id: int) -> int:
+        """How many rows are scheduled."""
+        return int((await self._database.fetch("pending_count", campaign_id))[0]["pending"])
+
     async def pending(self, campaign_id: int) -> AsyncIterator[Sequence[PendingRow]]:
         """Pages of rows that are scheduled, by id."""
         after = 0

@@ -1,0 +1,111 @@
+"""What operators ask for beside running: fill the queue with a campaign, see how things stand."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from campaign_worker.errors import CampaignWorkerError, PayloadError
+from campaign_worker.jobs import MailQueue
+from campaign_worker.queue import ConnectionSpec
+from campaign_worker.sequence.jobs import mail_job
+from campaign_worker.settings import Pooler, Settings
+from campaign_worker.startup import ping_redis
+from campaign_worker.storage.campaigns import Campaigns
+from campaign_worker.storage.database import Database, DatabaseOptions
+from shutdown import Deadline
+
+_CLOSE_SECONDS = 2.0
+_CAMPAIGNS_SHOWN = 20
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Job counts by queue and state; the newest campaigns; counts that rows contradict."""
+
+    queues: dict[str, dict[str, int]]
+    campaigns: list[dict[str, Any]]
+    untrue_counts: list[dict[str, Any]]
+
+
+class NoSuchCampaign(CampaignWorkerError):
+    """There is no campaign of this id."""
+
+
+def database_options(settings: Settings) -> DatabaseOptions:
+    """Describe Postgres as the settings say."""
+    return DatabaseOptions(
+        dsn=settings.database_url.get_secret_value(),
+        schema=settings.database_schema,
+        transaction_pooler=settings.database_pooler is Pooler.TRANSACTION,
+        pool_size=settings.database_pool_size,
+    )
+
+
+async def enqueue(settings: Settings, campaign_id: str, progress: Progress) -> int:
+    """Make the missing rows of a campaign and a job for each pending one; how many are pending.
+
+    Idempotent: rows first, jobs second, both under fixed ids. `progress(done, total)` is called
+    after each page. Raises NoSuchCampaign, PayloadError, Away and CredentialsRefused.
+    """
+    number = _campaign_number(campaign_id)
+    queue_name = settings.queues[0].name
+    async with _connected(settings) as (campaigns, queues):
+        opened = await campaigns.open(number)
+        if opened is None:
+            raise NoSuchCampaign(f"there is no campaign {number} in {settings.database_schema}")
+        if opened.status == "cancelled":
+            raise NoSuchCampaign(f"campaign {number} is cancelled")
+        await campaigns.fan_out(number, queue_name)
+        total, done = await campaigns.pending_count(number), 0
+        async for page in campaigns.pending(number):
+            jobs = [
+                mail_job(number, row.recipient_id, row.step, delay_seconds=row.due_in_seconds)
+                for row in page
+            ]
+            await queues[queue_name].revive(jobs)
+            done += len(page)
+            progress(done, max(total, done))
+        return done
+
+
+async def status(settings: Settings) -> Status:
+    """Read how things stand. Raises Away and CredentialsRefused."""
+    async with _connected(settings) as (campaigns, queues):
+        return Status(
+            queues={name: await queue.counts() for name, queue in queues.items()},
+            campaigns=await campaigns.overview(_CAMPAIGNS_SHOWN),
+            untrue_counts=await campaigns.untrue_counts(),
+        )
+
+
+@contextlib.asynccontextmanager
+async def _connected(
+    settings: Settings,
+) -> AsyncIterator[tuple[Campaigns, dict[str, MailQueue]]]:
+    client = ConnectionSpec.of(settings.redis_url.get_secret_value()).client()
+    database = Database(database_options(settings))
+    try:
+        await ping_redis(client)
+        await database.open()
+        await database.check_schema()
+        yield (
+            Campaigns(database),
+            {
+                spec.name: MailQueue(client, spec.name, settings.bullmq_prefix)
+                for spec in settings.queues
+            },
+        )
+    finally:
+        await database.close(Deadline.after(_CLOSE_SECONDS))
+        await client.aclose()
+
+
+def _campaign_number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise PayloadError("CAMPAIGN_ID", f"must be a number, not {text!r}")
+    return int(text)

@@ -1,0 +1,62 @@
+"""The way up: what the settings name is waited for, with clear lines in the log.
+
+Redis or Postgres being away at the start is no error: a platform starts services in any order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import redis.asyncio as aioredis
+import structlog
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
+
+from campaign_worker.errors import Away, CredentialsRefused, RedisAway
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 1.0
+REPEAT_LOG_SECONDS = 15.0
+
+
+async def wait_for(what: str, connect: Callable[[], Awaitable[object]]) -> None:
+    """Repeat `connect` until it goes well; errors.Away is waited out, all else passes.
+
+    Says at once that it waits, again every 15 s, and when it is over.
+    """
+    began_at = time.monotonic()
+    said_at: float | None = None
+    pause_seconds = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            await connect()
+        except Away as error:
+            now = time.monotonic()
+            if said_at is None or now - said_at >= REPEAT_LOG_SECONDS:
+                said_at = now
+                log.warning(
+                    "waiting", for_=what, error=str(error), waited_seconds=round(now - began_at, 1)
+                )
+        else:
+            break
+        await asyncio.sleep(pause_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+    if said_at is not None:
+        waited = round(time.monotonic() - began_at, 1)
+        log.info("back", what=what, waited_seconds=waited)
+
+
+async def ping_redis(client: aioredis.Redis) -> None:
+    """Raise RedisAway unless Redis answers, CredentialsRefused when it says no to us."""
+    try:
+        await client.execute_command("PING")
+    except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+        raise CredentialsRefused("REDIS_URL", str(error)) from error
+    except (RedisError, OSError, TimeoutError) as error:
+        if "WRONGPASS" in str(error) or "NOAUTH" in str(error):
+            raise CredentialsRefused("REDIS_URL", str(error)) from error
+        raise RedisAway(f"Redis: {error}") from error

@@ -1,0 +1,185 @@
+"""The way out: the order of the stop, the reason for each step, and what became of every job.
+
+One deadline, stamped by the first signal; each phase gets what is left of it. Owns no resource.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from campaign_worker.queue import AbortReason, Worker
+from metrics import Event, JobEnded, Listener, ShutdownPhaseEnded
+from shutdown import Deadline, ExitCode, Phase, PhaseReport, Plan, Signals, StopLevel, unless
+
+log = structlog.get_logger(__name__)
+
+ABORT_SHARE = 0.25
+ABORT_SECONDS_MOST = 5.0
+"""Reserve for handing back and writing: a quarter of the budget, 5 s at most."""
+
+
+class Closing(Protocol):
+    """Something that is closed within a deadline."""
+
+    async def close(self, deadline: Deadline) -> None:
+        """Close; what is not done by then is dropped."""
+        ...
+
+
+class Stoppable(Protocol):
+    """A service."""
+
+    async def stop(self) -> None:
+        """Return when it has stopped."""
+        ...
+
+
+class Tally:
+    """A listener that counts what became of jobs since the stop began."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self.ended: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._stopping = True
+
+    def on_event(self, event: Event) -> None:
+        """Take note of one event."""
+        if self._stopping and isinstance(event, JobEnded):
+            self.ended[event.outcome] += 1
+
+    @property
+    def handed_back(self) -> int:
+        """Jobs that went back to the head of their queue."""
+        return self.ended["handed back"]
+
+    @property
+    def lost(self) -> int:
+        """Jobs whose ending could not be written."""
+        return self.ended["lost"]
+
+    @property
+    def finished(self) -> int:
+        """Jobs that came to an end of their own: completed, failed, retried, deferred."""
+        return self.ended.total() - self.handed_back - self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """All that a stop needs, in the order in which it is let go."""
+
+    workers: Sequence[Worker]
+    background: Sequence[Stoppable]
+    ledger: Closing
+    leases: Stoppable
+    transports: Sequence[Closing]
+    database: Closing
+    signals: Signals
+    tally: Tally
+    listener: Listener
+
+    async def run(self, deadline: Deadline) -> ExitCode:
+        """Stop everything; the exit code says whether anything was cut short."""
+        in_flight = sum(worker.active_jobs for worker in self.workers)
+        log.info("stopping", in_flight=in_flight, budget_seconds=round(deadline.remaining(), 1))
+        self.tally.begin()
+        reserve = min(deadline.remaining() * ABORT_SHARE, ABORT_SECONDS_MOST)
+        reports = await Plan(self._phases(reserve), self._report).run(deadline)
+        abandoned = sum(worker.active_jobs for worker in self.workers) + self.tally.lost
+        log.info(
+            "worker stopped",
+            in_flight_at_signal=in_flight,
+            finished=self.tally.finished,
+            handed_back=self.tally.handed_back,
+            abandoned=abandoned,
+            phases={report.name: round(report.seconds, 3) for report in reports},
+        )
+        return ExitCode.FORCED if self.signals.level >= StopLevel.EXIT else ExitCode.OK
+
+    def _phases(self, reserve: float) -> list[Phase]:
+        return [
+            Phase(
+                "quiet",
+                "nothing new may be claimed; a claim under way is handed back",
+                self._quiet,
+                reserve,
+            ),
+            Phase(
+                "background",
+                "nobody else may make work for those who drain",
+                self._background,
+                reserve,
+            ),
+            Phase(
+                "drain",
+                "active jobs finish, with their locks and leases renewed",
+                self._drain,
+                reserve,
+            ),
+            Phase(
+                "abort",
+                "what has not begun to send stops and is handed back",
+                self._abort,
+                reserve / 2,
+            ),
+            Phase(
+                "flush",
+                "what Postgres is still to be told comes before its pool closes",
+                self._flush,
+                reserve / 3,
+            ),
+            Phase("smtp", "no mail can be under way any more", self._close_transports, reserve / 4),
+            Phase("postgres", "after the last settle", self._close_database, reserve / 5),
+            Phase("redis", "last: locks protect jobs until nothing runs", self._close_workers),
+        ]
+
+    async def _quiet(self, deadline: Deadline) -> None:
+        for worker in self.workers:
+            worker.quiet()
+        for worker in self.workers:
+            await worker.settle_intake(deadline)
+
+    async def _background(self, _deadline: Deadline) -> None:
+        for service in self.background:
+            await service.stop()
+
+    async def _drain(self, deadline: Deadline) -> None:
+        async def drained() -> None:
+            for worker in self.workers:
+                await worker.drain(deadline)
+
+        # A second signal: no more waiting.
+        await unless(drained(), self.signals.escalated(StopLevel.ABORT))
+
+    async def _abort(self, deadline: Deadline) -> None:
+        for worker in self.workers:
+            worker.abort(AbortReason.SHUTDOWN)
+        for worker in self.workers:
+            if not await worker.drain(deadline.sooner(deadline.remaining() / 2)):
+                await worker.hand_back(deadline)
+
+    async def _flush(self, deadline: Deadline) -> None:
+        await self.ledger.close(deadline)
+        await self.leases.stop()
+
+    async def _close_transports(self, deadline: Deadline) -> None:
+        for transport in self.transports:
+            await transport.close(deadline)
+
+    async def _close_database(self, deadline: Deadline) -> None:
+        await self.database.close(deadline)
+
+    async def _close_workers(self, deadline: Deadline) -> None:
+        for worker in self.workers:
+            await worker.close(deadline=deadline)
+
+    def _report(self, report: PhaseReport) -> None:
+        event = ShutdownPhaseEnded(report.name, report.seconds, report.result.value)
+        self.listener.on_event(event)

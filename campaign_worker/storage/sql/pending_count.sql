@@ -1,0 +1,1 @@
+SELECT count(*) AS pending FROM {schema}.messages WHERE campaign_id = $1 AND state = 'scheduled'
