@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Any, cast
 
 import structlog
 import uvloop
@@ -16,25 +18,34 @@ from campaign_worker import logs
 from campaign_worker.delivery.endgame import Endgame
 from campaign_worker.delivery.leases import Leases
 from campaign_worker.delivery.pipeline import Pipeline
+from campaign_worker.delivery.ports import JobView
 from campaign_worker.delivery.processor import MailProcessor, ProcessorOptions
 from campaign_worker.delivery.reconciler import Reconciler
 from campaign_worker.delivery.retry import RetryPolicy
 from campaign_worker.delivery.routing import Routing
-from campaign_worker.errors import CampaignWorkerError, CredentialsRefused, SettingsError
+from campaign_worker.errors import MailNotSent, SettingsError
 from campaign_worker.intake import IntakeGate
+from campaign_worker.jobs import MailQueue
 from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
 from campaign_worker.mail.pace import SharedPace, Unpaced
 from campaign_worker.mail.smtp import SmtpTransport
 from campaign_worker.mail.smtp_url import parse as parse_smtp_url
-from campaign_worker.queue import Worker
-from campaign_worker.queue.producer import Producer
+from campaign_worker.operations import database_options
+from campaign_worker.queue import ConnectionSpec, Job, Worker
+from campaign_worker.queue.backoff import backoff_delay
 from campaign_worker.sequence.scheduler import Scheduler
-from campaign_worker.settings import AmbiguousSend, Pooler, Settings, UnknownJobs, show
+from campaign_worker.settings import (
+    DEFAULT_TRANSPORT,
+    AmbiguousSend,
+    QueueSpec,
+    Settings,
+    UnknownJobs,
+)
 from campaign_worker.startup import ping_redis, wait_for
 from campaign_worker.state import Lifecycle, WorkerState
 from campaign_worker.stopping import Stop, Tally
 from campaign_worker.storage.campaigns import Campaigns
-from campaign_worker.storage.database import Database, DatabaseOptions
+from campaign_worker.storage.database import Database
 from campaign_worker.storage.ledger import PostgresLedger
 from campaign_worker.storage.recovery import PostgresRecovery
 from campaign_worker.watch import Watch
@@ -196,7 +207,7 @@ class App:
         settings = self._settings
         return {
             name: SmtpTransport(
-                parse_smtp_url(url.get_secret_value(), setting_of(name)),
+                parse_smtp_url(url.get_secret_value(), _setting_of(name)),
                 name=name,
                 max_connections=settings.smtp_max_connections or 1,
                 ehlo_name=settings.ehlo_name,
@@ -218,7 +229,7 @@ class App:
         interval = self._settings.reconcile_interval_seconds
         return Reconciler(recovery, self._scheduler, self._listener, interval_seconds=interval)
 
-    def _build_processor(self) -> MailProcessor:
+    def _build_processor(self, now_ms: Callable[[], int]) -> MailProcessor:
         settings = self._settings
         policy = RetryPolicy(
             floor_seconds=settings.retry_4xx_floor_seconds,
@@ -235,8 +246,8 @@ class App:
         )
         options = ProcessorOptions(
             park_unknown=settings.unknown_jobs is UnknownJobs.PARK,
-            now_ms=lambda: 0,
-            backoff_seconds=backoff_seconds,
+            now_ms=now_ms,
+            backoff_seconds=_backoff_seconds,
         )
         return MailProcessor(pipeline, self._gate, self._scheduler, self._listener, options)
 
@@ -249,7 +260,7 @@ class App:
 
     def _build_worker(self, queue: QueueSpec) -> Worker:
         settings = self._settings
-        options = {
+        options: dict[str, Any] = {
             "connection": self._connection,
             "prefix": settings.bullmq_prefix,
             "concurrency": queue.concurrency,
@@ -263,9 +274,25 @@ class App:
                 "max": settings.limiter_max,
                 "duration": settings.limiter_duration_ms,
             }
-        worker = Worker(queue.name, self._build_processor(), options, listener=self._listener)
+        # The processor asks for the time of a worker that comes after it, and only once it runs.
+        processor = self._build_processor(lambda: worker.now_ms())  # noqa: PLW0108 - not yet bound
+        worker = Worker(queue.name, processor, options, listener=self._listener)
         worker.on("error", self._on_worker_error)
         return worker
 
     def _on_worker_error(self, error: BaseException) -> None:
         log.warning("queue", error=str(error), kind=type(error).__name__)
+
+
+def _setting_of(transport: str) -> str:
+    return "SMTP_URL" if transport == DEFAULT_TRANSPORT else f"SMTP_URL_{transport.upper()}"
+
+
+async def _backoff_seconds(job: JobView) -> float:
+    """Return the job's own backoff; a type that only a Node app knows counts as none."""
+    try:
+        delay_ms = await backoff_delay(cast("Job", job), MailNotSent("failed", ""), None)
+    except SettingsError as error:
+        log.warning("backoff", job_id=job.id, problem=str(error))
+        return 0.0
+    return (delay_ms or 0) / 1000

@@ -84,6 +84,10 @@ class Worker:
         """Monotonic seconds of the last claim that Redis answered, with or without a job."""
         return self._engine.fetcher.last_claim
 
+    def now_ms(self) -> int:
+        """Epoch milliseconds by Redis' clock, as Deferred wants them."""
+        return self._engine.clock.now_ms()
+
     @property
     def concurrency(self) -> int:
         """How many jobs may be active at a time; can be set while running."""
