@@ -10,7 +10,7 @@ import socket
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import aiosmtplib
 
@@ -69,8 +69,8 @@ async def connect(options: ConnectOptions) -> aiosmtplib.SMTP:
 
 def abort(client: aiosmtplib.SMTP) -> None:
     """Drop a connection at once; nothing that is still buffered goes out."""
-    transport = client.transport
-    if isinstance(transport, asyncio.WriteTransport):
+    transport = cast("asyncio.WriteTransport | None", client.transport)
+    if transport is not None:
         transport.abort()
     client.close()
 

@@ -58,7 +58,7 @@ def test_a_template_without_any_body_gives_an_empty_text() -> None:
         ("{{ '%.2f'|format(price) }} {{ price|round(1) }}", "2.50 2.5"),
         ("{{ items|join(', ')|upper }} {{ items|map('upper')|list|length }}", "P, Q 2"),
         ("{{ name|replace('<3', '')|trim }} {{ name.upper() }}", "Ann ANN <3"),
-        ("{% set x = namespace(n=0) %}{% for i in [1] %}{% set x.n = 3 %}{% endfor %}{{ x.n }}", "3"),
+        ("{% set x = namespace() %}{% for i in [1] %}{% set x.n = 3 %}{% endfor %}{{ x.n }}", "3"),
         ("{% set x %}a{{ count }}{% endset %}{{ x }}{% filter upper %}b{% endfilter %}", "a5B"),
         ("{% raw %}{{ x }}{% endraw %}\n", "{{ x }}\n"),
     ],
