@@ -5,7 +5,7 @@ FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/campaign-worker
 COPY requirements/run.txt /src/requirements/run.txt
-RUN /opt/campaign-worker/bin/pip install --require-hashes -r /src/requirements/run.txt
+RUN /opt/campaign-worker/bin/pip install --only-binary :all: --require-hashes -r /src/requirements/run.txt
 COPY pyproject.toml README.md LICENSE /src/
 COPY campaign_worker /src/campaign_worker
 COPY shutdown /src/shutdown

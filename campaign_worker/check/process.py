@@ -40,4 +40,8 @@ def check_drain(settings: Settings) -> list[Finding]:
 def check_settings(settings: Settings) -> list[Finding]:
     """Return the doubts of the settings that are not about the drain window."""
     others = settings.warnings[len(settings.drain.warnings) :]
-    return [doubtful("settings", warning, "") for warning in others]
+    found = [doubtful("settings", warning, "") for warning in others]
+    if "." not in settings.ehlo_name and not settings.ehlo_name.startswith("["):
+        text = f"{settings.ehlo_name}: some servers refuse a name without a dot"
+        found.append(doubtful("EHLO_NAME", text, "set it to a host name of your domain"))
+    return found

@@ -28,12 +28,12 @@ async def check_transport(
             ehlo_name=settings.ehlo_name,
             send_timeout_seconds=bound_seconds,
         )
-        await transport.probe()
+        report = await transport.probe()
     except TransportDown as error:
         return [_down(item, url, error, on_railway=settings.on_railway)]
     except SettingsError as error:
         return [broken(item, error.problem, error.mend)]
-    return [fine(item, f"{url} is ready for mail"), *_doubts(item, url, settings)]
+    return [fine(item, f"{url} is ready for mail"), *_doubts(item, url, encrypted=report.tls)]
 
 
 def _down(item: str, url: SecretUrl, error: TransportDown, *, on_railway: bool) -> Finding:
@@ -50,13 +50,9 @@ def _down(item: str, url: SecretUrl, error: TransportDown, *, on_railway: bool) 
             return broken(item, text, "correct host, port and scheme, or ask the server's operator")
 
 
-def _doubts(item: str, url: SecretUrl, settings: Settings) -> list[Finding]:
-    found = []
+def _doubts(item: str, url: SecretUrl, *, encrypted: bool) -> list[Finding]:
     shown = str(url)
-    if shown.startswith("smtp://") and "@" in shown and not any(host in shown for host in _LOCAL):
-        text = "smtp:// does not insist on encryption, and there is a password"
-        found.append(doubtful(item, text, "use smtp+starttls:// or smtps://"))
-    if "." not in settings.ehlo_name and not settings.ehlo_name.startswith("["):
-        text = f"EHLO_NAME is {settings.ehlo_name}: some servers refuse a name without a dot"
-        found.append(doubtful(item, text, "set EHLO_NAME to a host name of your domain"))
-    return found
+    if encrypted or "@" not in shown or any(host in shown for host in _LOCAL):
+        return []
+    text = "user and password would travel unencrypted"
+    return [doubtful(item, text, "use smtp+starttls:// or smtps://")]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from campaign_worker.embedded.smtp_sink import SmtpSink
+from campaign_worker.embedded.smtp_server import SmtpSink
 from tests.support import free_port, run_cli
 
 COMMANDS = ("run", "demo", "migrate", "check", "enqueue", "status", "version")

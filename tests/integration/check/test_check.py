@@ -1,0 +1,177 @@
+"""What `check` says of real servers: good ones, wrong ones, absent ones."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from campaign_worker.check import run_checks
+from campaign_worker.check.finding import Finding, Level
+from campaign_worker.check.postgres import check_postgres
+from campaign_worker.check.process import check_drain, check_port
+from campaign_worker.check.redis import check_redis
+from campaign_worker.check.smtp import check_transport
+from campaign_worker.embedded.postgres import PostgresServer
+from campaign_worker.embedded.redis import RedisServer
+from campaign_worker.embedded.smtp_server import SmtpSink
+from campaign_worker.settings import Settings
+from tests.support import free_port
+
+NOWHERE = "127.0.0.1:1"
+RedisMaker = Callable[..., Awaitable[RedisServer]]
+SinkMaker = Callable[..., Awaitable[SmtpSink]]
+PostgresMaker = Callable[..., Awaitable[PostgresServer]]
+
+
+def settings(**values: object) -> Settings:
+    """Return settings of this test; whatever it does not name is nowhere."""
+    known: dict[str, Any] = {
+        "redis_url": f"redis://{NOWHERE}",
+        "database_url": f"postgresql://u:p@{NOWHERE}/d",
+        "smtp_url": f"smtp://{NOWHERE}",
+        "mail_from": "news@example.org",
+    }
+    return Settings.load(env_file=None, **{**known, **values})
+
+
+def by_item(findings: list[Finding]) -> dict[str, Level]:
+    return {finding.item: finding.level for finding in findings}
+
+
+async def look_at_postgres(url: str, **values: object) -> list[Finding]:
+    chosen = settings(database_url=url, **values)
+    return await check_postgres("DATABASE_URL", chosen.database_url, chosen)
+
+
+async def test_a_good_redis_is_fine_and_an_unknown_queue_is_doubted(redis_url: str) -> None:
+    found = by_item(await check_redis(settings(redis_url=redis_url)))
+    assert found["REDIS_URL"] is Level.OK
+    assert found["Redis memory"] is Level.OK
+    assert found["Redis persistence"] is Level.OK
+    assert found["queue campaign"] is Level.WARNING
+
+
+async def test_a_queue_is_shown_with_what_it_holds(
+    redis_url: str, redis_client: redis.asyncio.Redis, prefix: str
+) -> None:
+    await redis_client.hset(f"{prefix}:campaign:meta", mapping={"version": "bullmq:5.1.0"})
+    await redis_client.rpush(f"{prefix}:campaign:wait", "1", "2")
+    found = await check_redis(settings(redis_url=redis_url, bullmq_prefix=prefix))
+    assert found[-1].text == "2 waiting, 0 delayed, written by bullmq:5.1.0"
+    assert found[-1].level is Level.OK
+
+
+async def test_a_redis_that_evicts_and_forgets_is_named(own_redis: RedisMaker) -> None:
+    server = await own_redis(appendonly=False, settings={"maxmemory-policy": "allkeys-lru"})
+    found = by_item(await check_redis(settings(redis_url=server.url)))
+    assert found["Redis memory"] is Level.ERROR
+    assert found["Redis persistence"] is Level.WARNING
+
+
+async def test_a_wrong_redis_password_is_a_refused_login(own_redis: RedisMaker) -> None:
+    server = await own_redis(password="right")
+    for login in ("", ":wrong@"):
+        url = f"redis://{login}127.0.0.1:{server.port}"
+        (finding,) = await check_redis(settings(redis_url=url))
+        assert finding.level is Level.REFUSED
+        assert "wrong" not in finding.text.replace("wrong password", "")
+
+
+async def test_an_absent_redis_is_an_error() -> None:
+    (finding,) = await check_redis(settings())
+    assert finding.level is Level.ERROR
+    assert finding.mend
+
+
+async def test_a_migrated_database_is_fine(database_url: str) -> None:
+    found = by_item(await look_at_postgres(database_url))
+    assert set(found.values()) == {Level.OK}
+
+
+async def test_an_empty_database_needs_a_migration(empty_database_url: str) -> None:
+    found = await look_at_postgres(empty_database_url)
+    (finding,) = [each for each in found if each.level is Level.ERROR]
+    assert finding.mend == "run: campaign-worker migrate"
+
+
+async def test_an_unknown_database_is_a_refused_login(postgres_server: PostgresServer) -> None:
+    (finding,) = await look_at_postgres(postgres_server.database_url("nobodys"))
+    assert finding.level is Level.REFUSED
+
+
+async def test_a_wrong_postgres_password_is_a_refused_login(own_postgres: PostgresMaker) -> None:
+    server = await own_postgres(password="right")
+    (finding,) = await look_at_postgres(server.url.replace(":right@", ":hidden-word@"))
+    assert finding.level is Level.REFUSED
+    assert "hidden-word" not in finding.text
+
+
+async def test_an_absent_postgres_is_an_error() -> None:
+    (finding,) = await look_at_postgres(f"postgresql://u:p@{NOWHERE}/d")
+    assert finding.level is Level.ERROR
+
+
+@pytest.mark.parametrize(
+    ("pooler", "level"), [("session", Level.WARNING), ("transaction", Level.OK)]
+)
+async def test_a_host_that_looks_like_a_poolers_is_doubted_in_session_mode(
+    database_url: str, pooler: str, level: Level
+) -> None:
+    chosen = settings(database_url="postgresql://u:p@pgbouncer/d", database_pooler=pooler)
+    reached = settings(database_url=database_url).database_url
+    found = by_item(await check_postgres("DATABASE_URL", reached, chosen))
+    assert found["DATABASE_POOLER"] is level
+
+
+async def test_a_taken_port_is_an_error_and_a_free_one_is_not() -> None:
+    assert by_item(await check_port(free_port())) == {"PORT": Level.OK}
+    with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104 -- as the worker binds
+        assert by_item(await check_port(taken.getsockname()[1])) == {"PORT": Level.ERROR}
+
+
+def test_a_doubtful_drain_window_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAILWAY_SERVICE_ID", "service")
+    assert by_item(check_drain(settings())) == {"drain": Level.WARNING}
+    (finding,) = check_drain(settings(railway_deployment_draining_seconds=60))
+    assert finding.text == "60 s, of which a stop uses 57 s"
+
+
+async def test_an_smtp_server_that_accepts_the_login_is_fine(own_sink: SinkMaker) -> None:
+    sink = await own_sink(credentials=("mailer", "right"))
+    chosen = settings(smtp_url=sink.url, ehlo_name="worker.example.org")
+    found = await check_transport("default", chosen.transports["default"], chosen, 5)
+    assert by_item(found) == {"transport default": Level.OK}
+    assert sink.mails == []
+
+
+async def test_a_wrong_smtp_password_is_a_refused_login(own_sink: SinkMaker) -> None:
+    sink = await own_sink(credentials=("mailer", "right"))
+    chosen = settings(smtp_url=sink.url.replace(":right@", ":hidden-word@"))
+    (finding,) = await check_transport("default", chosen.transports["default"], chosen, 5)
+    assert finding.level is Level.REFUSED
+    assert "hidden-word" not in finding.text
+
+
+async def test_an_absent_smtp_server_on_railway_is_told_about_its_plans() -> None:
+    chosen = settings(railway_service_id="service")
+    (finding,) = await check_transport("default", chosen.transports["default"], chosen, 5)
+    assert finding.level is Level.ERROR
+    assert "Pro plan" in finding.mend
+
+
+async def test_silent_servers_hold_nobody_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = f"127.0.0.1:{silent.getsockname()[1]}"
+        chosen = settings(
+            redis_url=f"redis://{where}",
+            database_url=f"postgresql://u:p@{where}/d",
+            smtp_url=f"smtp://{where}",
+            port=free_port(),
+        )
+        found = by_item(list(await run_checks(chosen, bound_seconds=0.5)))
+    for item in ("REDIS_URL", "DATABASE_URL", "transport default"):
+        assert found[item] is Level.ERROR
