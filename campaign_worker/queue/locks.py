@@ -71,6 +71,8 @@ class LockRenewer:
         self._script = script
         self._duration_ms = duration_ms
         self._interval = renew_time_ms / 2000
+        # Several times within the margin, so that an overdue lock is given up before it is gone.
+        self._beat_every = min(1.0, duration_ms / 20_000)
         self._valid_for = duration_ms * 0.9 / 1000
         self._hooks = hooks
         self._held: dict[str, HeldLock] = {}
@@ -118,9 +120,13 @@ class LockRenewer:
 
     def _stamp(self) -> None:
         self._beat_at = time.monotonic()
+        with self._guard:
+            held = list(self._held.values())
+        for lock in held:
+            if self._beat_at > lock.signal.valid_until:
+                self._hooks.lost(lock)
         if self._loop is not None and not self._halt.is_set():
-            every = min(1.0, self._duration_ms / 4000)
-            self._beat = self._loop.call_later(every, self._stamp)
+            self._beat = self._loop.call_later(self._beat_every, self._stamp)
 
     def _run(self) -> None:
         client = self._spec.sync_client(max(0.2, min(2.0, self._interval / 2)))
@@ -140,13 +146,11 @@ class LockRenewer:
     def _renew(self, client: redis.Redis, held: list[HeldLock]) -> bool:
         sent_at = time.monotonic()
         if sent_at - self._beat_at > HUNG_AFTER_DURATIONS * self._duration_ms / 1000:
-            self._give_up_overdue(held)
             return True
         try:
             refused = set(self._extend(client, held))
         except (RedisError, OSError) as error:
             self._post(self._hooks.failed, error)
-            self._give_up_overdue(held)
             return False
         for lock in held:
             if lock.job_id in refused:
@@ -173,12 +177,6 @@ class LockRenewer:
         except NoScriptError:
             reply = client.eval(self._script.text, *arguments)
         return [str(job_id) for job_id in reply]
-
-    def _give_up_overdue(self, held: list[HeldLock]) -> None:
-        now = time.monotonic()
-        for lock in held:
-            if now > lock.signal.valid_until:
-                self._post(self._hooks.lost, lock)
 
     def _post(self, callback: Callable[..., object], *arguments: object) -> None:
         if self._loop is None:

@@ -1,0 +1,350 @@
+"""Lost replies, Redis away, locks gone, a blocked loop: where other workers lose or double jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis.asyncio
+
+from campaign_worker.queue import AbortReason, Deferred, JobSpec
+from tests.integration.queue.conftest import Events, Inspector, StartWorker
+from tests.support import TcpProxy, eventually, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from campaign_worker.embedded.redis import RedisServer
+    from campaign_worker.queue import AbortSignal, Job
+
+    MakeRedis = Callable[..., Awaitable[RedisServer]]
+
+
+async def test_a_lost_reply_to_a_claim_loses_no_job_and_costs_no_stall(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    ran: list[str] = []
+
+    async def process(job: Job, token: str) -> None:
+        ran.append(job.id)
+
+    async with TcpProxy(redis_url) as proxy:
+        worker = start_worker(process, connection=proxy.url)
+        await eventually(lambda: worker.last_claim_monotonic)
+        worker.hold("test")
+        await queue.add()
+        proxy.cut_on_next_reply()
+        worker.release("test")
+        await eventually(lambda: _has(queue, completed=1))
+        await worker.close()
+    job = await queue.job("j0")
+    assert (job["ats"], job["atm"], job.get("stc")) == ("2", "1", None)
+    assert ran == ["j0"]
+
+
+async def test_a_lost_reply_to_a_finish_repeats_nothing_and_loses_nothing(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    ran: list[str] = []
+    async with TcpProxy(redis_url) as proxy:
+
+        async def process(job: Job, token: str) -> str:
+            ran.append(job.id)
+            if job.id == "j0":
+                proxy.cut_on_next_reply()
+            return "done"
+
+        worker = start_worker(process, connection=proxy.url)
+        events = Events(worker, "completed", "failed")
+        await queue.add(3)
+        await eventually(lambda: _has(queue, completed=3))
+        await worker.close()
+    assert ran == ["j0", "j1", "j2"]
+    assert sorted(job.id for job, *_ in events.of("completed")) == ["j0", "j1", "j2"]
+    # The second job was claimed by the finish whose reply was lost, and again after its return.
+    assert [(await queue.job(f"j{i}"))["ats"] for i in range(3)] == ["1", "2", "1"]
+    assert [(await queue.job(f"j{i}"))["atm"] for i in range(3)] == ["1", "1", "1"]
+
+
+@pytest.mark.parametrize("ending", ["remove", "retry", "defer"])
+async def test_every_kind_of_finish_survives_a_lost_reply(
+    queue: Inspector, start_worker: StartWorker, redis_url: str, ending: str
+) -> None:
+    ran: list[int] = []
+    async with TcpProxy(redis_url) as proxy:
+
+        async def process(job: Job, token: str) -> Any:
+            ran.append(job.attempts_made)
+            if len(ran) > 1:
+                return "second"
+            proxy.cut_on_next_reply()
+            if ending == "retry":
+                raise ValueError("no")
+            if ending == "defer":
+                return Deferred(int(time.time() * 1000) + 100)
+            return "first"
+
+        worker = start_worker(process, connection=proxy.url)
+        errors = Events(worker, "completed", "failed")
+        opts = {"removeOnComplete": True} if ending == "remove" else {"attempts": 2}
+        await queue.add(1, **opts, backoff=50)
+        await eventually(lambda: errors.of("completed"))
+        await worker.close()
+    assert await queue.counts() == ({} if ending == "remove" else {"completed": 1})
+    assert ran == {"remove": [0], "retry": [0, 1], "defer": [0, 0]}[ending]
+
+
+async def test_a_redis_that_restarts_in_the_middle_loses_and_doubles_nothing(
+    own_redis: MakeRedis, start_worker: StartWorker
+) -> None:
+    server = await own_redis(appendfsync="always")
+    client = redis.asyncio.Redis.from_url(server.url, decode_responses=True)
+    queue = Inspector(client, "bull")
+    finished: list[str] = []
+
+    async def process(job: Job, token: str) -> None:
+        await job.log("a round trip of work")
+
+    async def survive(job: Job, token: str) -> None:
+        try:
+            await process(job, token)
+        except Exception:
+            return
+
+    worker = start_worker(survive, connection=server.url, prefix="bull", concurrency=10)
+    worker.on("completed", lambda job, *_: finished.append(job.id))
+    await queue.producer.add_many([JobSpec("mail", i, f"x{i}") for i in range(2000)])
+    await eventually(lambda: len(finished) > 200)
+    await server.kill()
+    await server.start()
+    await client.connection_pool.disconnect()
+    back = time.monotonic()
+    seen = len(finished)
+    await eventually(lambda: len(finished) > seen)
+    assert time.monotonic() - back < 2
+    await eventually(lambda: _has(queue, completed=2000), 20)
+    stalls = [await queue.client.hget(queue.keys.job(f"x{i}"), "stc") for i in range(2000)]
+    assert set(stalls) == {None}
+    await worker.close()
+    await client.aclose()
+
+
+async def test_a_worker_that_starts_before_redis_works_as_soon_as_redis_is_there(
+    own_redis: MakeRedis, start_worker: StartWorker
+) -> None:
+    port = free_port()
+
+    async def process(job: Job, token: str) -> None:
+        return None
+
+    worker = start_worker(process, connection=f"redis://127.0.0.1:{port}/0", prefix="bull")
+    events = Events(worker, "error", "ready")
+    await eventually(lambda: events.of("error"))
+    server = await own_redis(port=port)
+    up = time.monotonic()
+    await eventually(lambda: events.of("ready"))
+    assert time.monotonic() - up < 1.5
+    client = redis.asyncio.Redis.from_url(server.url, decode_responses=True)
+    queue = Inspector(client, "bull")
+    await queue.add()
+    await eventually(lambda: _has(queue, completed=1))
+    await worker.close()
+    await client.aclose()
+
+
+async def test_a_deleted_lock_aborts_its_job_and_nothing_is_written_for_it(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    signals: list[AbortSignal] = []
+    cancelled = asyncio.Event()
+
+    async def process(job: Job, token: str, signal: AbortSignal) -> None:
+        signals.append(signal)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    worker = start_worker(process, lockDuration=400, skipStalledCheck=True)
+    events = Events(worker, "failed", "completed", "lockRenewalFailed", "error")
+    await queue.add()
+    await eventually(lambda: signals)
+    await queue.client.delete(queue.keys.lock("j0"))
+    before = await queue.job("j0")
+    await asyncio.wait_for(cancelled.wait(), 2)
+    await eventually(lambda: worker.active_jobs == 0)
+    assert signals[0].reason is AbortReason.LOCK_LOST
+    assert events.of("lockRenewalFailed") == [(["j0"],)]
+    assert not events.of("failed")
+    assert not events.of("completed")
+    assert await queue.job("j0") == before
+    assert await queue.counts() == {"active": 1}
+
+
+async def test_a_job_whose_lock_went_to_somebody_else_is_lost_not_failed(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str) -> str:
+        await queue.client.set(queue.keys.lock(job.id), "somebody else's")
+        return "done"
+
+    worker = start_worker(process)
+    events = Events(worker, "failed", "completed", "error")
+    await queue.add(attempts=3)
+    await eventually(lambda: events.of("error"))
+    assert [name for name, _ in events.seen] == ["error"]
+    job = await queue.job("j0")
+    assert (job.get("atm"), job.get("failedReason")) == (None, None)
+    assert await queue.lock("j0") == "somebody else's"
+
+
+async def test_a_lock_that_merely_ran_out_while_the_finish_was_under_way_is_taken_again(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str) -> str:
+        await queue.client.delete(queue.keys.lock(job.id))
+        return "done"
+
+    start_worker(process)
+    await queue.add()
+    await eventually(lambda: _has(queue, completed=1))
+    assert await queue.lock("j0") is None
+
+
+async def test_a_loop_that_is_blocked_for_two_lock_durations_loses_no_lock(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    others: list[str] = []
+
+    async def rival(job: Job, token: str) -> None:
+        others.append(job.id)
+
+    async def process(job: Job, token: str, signal: AbortSignal) -> str:
+        _block_for(0.8)
+        return "aborted" if signal.aborted else "done"
+
+    worker = start_worker(process, lockDuration=400)
+    await queue.add()
+    await eventually(lambda: _has(queue, completed=1))
+    await worker.close()
+    job = await queue.job("j0")
+    assert (job["returnvalue"], job.get("stc")) == ('"done"', None)
+    assert not others
+
+
+async def test_a_loop_that_hangs_gives_its_locks_up(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    seen: list[tuple[bool, int]] = []
+
+    async def process(job: Job, token: str, signal: AbortSignal) -> str:
+        _block_for(1.4)
+        seen.append((signal.aborted, await queue.client.exists(queue.keys.lock(job.id))))
+        return "done"
+
+    worker = start_worker(process, lockDuration=200, skipStalledCheck=True)
+    await queue.add()
+    await eventually(lambda: worker.last_claim_monotonic and worker.active_jobs == 0 and seen)
+    assert seen == [(True, 0)]
+    assert await queue.counts() == {"active": 1}
+
+
+async def test_renewals_that_stay_unanswered_abort_the_job_before_the_lock_can_be_gone(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    reasons: list[tuple[AbortReason | None, int]] = []
+    running = asyncio.Event()
+
+    async def process(job: Job, token: str, signal: AbortSignal) -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lock = queue.keys.lock(job.id)
+            reasons.append((signal.reason, await queue.client.pttl(lock)))
+            raise
+
+    async with TcpProxy(redis_url) as proxy:
+        worker = start_worker(process, connection=proxy.url, lockDuration=1000)
+        await queue.add()
+        await running.wait()
+        proxy.hold_requests()
+        await eventually(lambda: reasons)
+        assert reasons[0][0] is AbortReason.LOCK_LOST
+        assert reasons[0][1] > 0
+        proxy.pass_all()
+        await worker.close()
+
+
+async def test_the_first_stalled_sweep_is_at_start(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    await queue.add()
+    await queue.client.rpoplpush(queue.keys.of("wait"), queue.keys.of("active"))
+    await queue.client.sadd(queue.keys.of("stalled"), "j0")
+
+    async def process(job: Job, token: str) -> None:
+        return None
+
+    worker = start_worker(process)
+    events = Events(worker, "stalled")
+    await eventually(lambda: _has(queue, completed=1))
+    assert events.of("stalled") == [("j0", "active")]
+    assert (await queue.job("j0"))["stc"] == "1"
+
+
+async def test_a_job_that_stalls_too_often_is_failed(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    await queue.add()
+    await queue.client.rpoplpush(queue.keys.of("wait"), queue.keys.of("active"))
+    await queue.client.sadd(queue.keys.of("stalled"), "j0")
+
+    async def process(job: Job, token: str) -> None:
+        raise AssertionError("must not run")
+
+    start_worker(process, maxStalledCount=0)
+    await eventually(lambda: _has(queue, failed=1))
+    assert (await queue.job("j0"))["failedReason"] == "job stalled more than allowable limit"
+
+
+async def test_a_server_that_lost_its_scripts_is_given_them_again(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str) -> None:
+        await queue.client.script_flush()
+
+    start_worker(process)
+    await queue.add(3)
+    await eventually(lambda: _has(queue, completed=3))
+
+
+async def test_script_times_follow_the_clock_of_redis(
+    queue: Inspector, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Our own clock, two minutes ahead: what a replica with a wrong clock sees.
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + 120)
+
+    async def process(job: Job, token: str) -> None:
+        return None
+
+    worker = start_worker(process)
+    await queue.producer.add("mail", {}, job_id="later", delay_ms=60_000)
+    await queue.producer.add("mail", {}, job_id="now")
+    await eventually(lambda: _has(queue, completed=1, delayed=1))
+    finished_on = int((await queue.job("now"))["finishedOn"])
+    assert abs(finished_on - true_time() * 1000) < 1000
+    await worker.close()
+
+
+def _block_for(seconds: float) -> None:
+    """Hold the event loop as synchronous code would."""
+    time.sleep(seconds)
+
+
+async def _has(queue: Inspector, **states: int) -> bool:
+    return await queue.counts() == states
