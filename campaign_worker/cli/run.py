@@ -28,7 +28,7 @@ def command() -> None:
     """
     with exits():
         settings = Settings.load()
-        from campaign_worker import app
+        from campaign_worker.app import run
 
-        code = app.run(settings)
+        code = run(settings)
     raise typer.Exit(code)

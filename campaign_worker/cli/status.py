@@ -41,21 +41,27 @@ def command(
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:
-    """Yield an outline: a heading for an object, a line for a value or a flat record."""
+    """Yield an outline: a heading for what has parts of its own, a line for what has none."""
     if isinstance(value, Mapping):
         for key, each in value.items():
-            if isinstance(each, Mapping | list) and each:
+            if _has_parts(each):
                 yield f"{indent}{key}"
                 yield from _lines(each, indent + "  ")
             else:
-                yield f"{indent}{key}: {'-' if each in (None, [], {}) else each}"
-    elif isinstance(value, list):
-        for each in value:
-            if isinstance(each, Mapping) and not any(
-                isinstance(part, Mapping | list) for part in each.values()
-            ):
-                yield indent + "  ".join(f"{key} {part}" for key, part in each.items())
-            else:
-                yield from _lines(each, indent)
+                yield f"{indent}{key}: {_flat(each)}"
     else:
-        yield f"{indent}{value}"
+        yield from (f"{indent}{_flat(each)}" for each in value)
+
+
+def _has_parts(value: Any) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else value
+    return bool(value) and (
+        isinstance(value, list)
+        or (isinstance(value, Mapping) and any(isinstance(each, Mapping | list) for each in parts))
+    )
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {part}" for key, part in value.items()) or "-"
+    return "-" if value in (None, []) else str(value)
