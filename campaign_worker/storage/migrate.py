@@ -117,15 +117,16 @@ async def _is_ours(connection: Connection | PoolConnectionProxy, schema: str) ->
 async def _create_schema(connection: Connection, schema: str) -> None:
     name = quoted_schema(schema)
     foreign = await connection.fetch(
-        "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
-        " WHERE nspname = $1 ORDER BY relname LIMIT 5",
+        "SELECT relname AS name FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE nspname = $1 UNION SELECT proname FROM pg_proc"
+        " JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = $1 ORDER BY name LIMIT 5",
         schema,
     )
     if foreign:
-        names = ", ".join(row["relname"] for row in foreign)
+        names = ", ".join(row["name"] for row in foreign)
         raise MigrationError(
-            f"schema {schema} holds tables that campaign-worker did not create ({names});"
-            " set DATABASE_SCHEMA to a name that is free"
+            f"schema {schema} holds tables or functions that campaign-worker did not create"
+            f" ({names}); set DATABASE_SCHEMA to a name that is free"
         )
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
     await connection.execute(f"COMMENT ON SCHEMA {name} IS '{_OURS.format(schema=schema)}'")

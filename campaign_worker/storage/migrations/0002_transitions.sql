@@ -8,7 +8,8 @@ CREATE FUNCTION {schema}.message_transition_is_legal(
         WHEN 'scheduled' THEN after.state IN ('sending', 'skipped', 'failed')
         WHEN 'sending'   THEN after.state IN ('sent', 'failed', 'skipped', 'scheduled', 'in_doubt')
         WHEN 'in_doubt'  THEN after.state IN ('sent', 'scheduled', 'failed')
-        WHEN 'failed'    THEN after.state = 'scheduled' AND before.reason IN ('exhausted', 'quarantined')
+        WHEN 'failed'    THEN after.state = 'scheduled' AND before.bounced_at IS NULL
+                              AND before.reason IN ('exhausted', 'quarantined')
         ELSE false
     END
 $$;

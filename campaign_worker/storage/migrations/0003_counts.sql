@@ -14,6 +14,8 @@ CREATE FUNCTION {schema}.refuse_message_shortcut() RETURNS trigger LANGUAGE plpg
 BEGIN
     IF TG_OP = 'DELETE' THEN
         RAISE EXCEPTION 'message %: messages are never deleted', OLD.id USING ERRCODE = 'check_violation';
+    ELSIF TG_OP = 'TRUNCATE' THEN
+        RAISE EXCEPTION 'messages are never deleted' USING ERRCODE = 'check_violation';
     END IF;
     RAISE EXCEPTION 'a message begins as scheduled, not as %', NEW.state USING ERRCODE = 'check_violation';
 END
@@ -24,6 +26,8 @@ CREATE TRIGGER message_begins_scheduled BEFORE INSERT ON {schema}.messages FOR E
     EXECUTE FUNCTION {schema}.refuse_message_shortcut();
 CREATE TRIGGER message_is_never_deleted BEFORE DELETE ON {schema}.messages FOR EACH ROW
     EXECUTE FUNCTION {schema}.refuse_message_shortcut();
+CREATE TRIGGER messages_are_never_truncated BEFORE TRUNCATE ON {schema}.messages
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_message_shortcut();
 
 -- One change of the counts per campaign and statement. Counts rows are locked in campaign order before
 -- they change, so that two batches over the same campaigns cannot deadlock.
@@ -96,6 +100,15 @@ $$;
 CREATE TRIGGER tracking_events_are_counted AFTER INSERT ON {schema}.tracking_events
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.count_tracking_events();
+
+CREATE FUNCTION {schema}.refuse_tracking_event_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'tracking events are only ever added' USING ERRCODE = 'check_violation';
+END
+$$;
+CREATE TRIGGER tracking_events_are_append_only BEFORE UPDATE OR DELETE OR TRUNCATE
+    ON {schema}.tracking_events
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_tracking_event_change();
 
 CREATE FUNCTION {schema}.count_unsubscribe() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
