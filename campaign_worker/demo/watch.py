@@ -1,0 +1,151 @@
+"""Follows a campaign while it runs: shows it, and ends it when it is stuck or a worker has died.
+
+Reads only: the SMTP server's store, one statement in Postgres, /health of each worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from campaign_worker.demo.campaign import SCHEMA
+from campaign_worker.demo.progress import Display, Frame
+from campaign_worker.errors import DemoFailed
+from campaign_worker.storage.statements import quoted_schema
+
+if TYPE_CHECKING:
+    import aiohttp
+    from asyncpg import Connection
+
+    from campaign_worker.demo.worker import Health, Worker
+    from campaign_worker.embedded.smtp_sink import SmtpSinkProcess
+
+POLL_SECONDS = 0.1
+STUCK_SECONDS = 30.0
+
+_COUNT = f"""
+    SELECT count(*) FILTER (WHERE state = 'sent' AND step = 0) AS first_sent,
+           count(*) FILTER (WHERE state = 'sent' AND step > 0) AS follow_ups_sent,
+           count(*) FILTER (WHERE state IN ('scheduled', 'sending')) AS open
+    FROM {quoted_schema(SCHEMA)}.messages WHERE campaign_id = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The campaign at one moment; `open` rows are scheduled or being sent."""
+
+    accepted: int
+    first_sent: int
+    follow_ups_sent: int
+    open: int
+    health: dict[str, Health]
+
+    @property
+    def ended(self) -> bool:
+        """Whether every row is final; a sent first mail and its follow-up's row come together."""
+        return self.open == 0
+
+    @property
+    def sent(self) -> int:
+        """Rows that are sent."""
+        return self.first_sent + self.follow_ups_sent
+
+    def in_flight(self, worker: Worker) -> int:
+        """How many jobs the worker has in hand; 0 when it does not answer."""
+        found = self.health.get(worker.name)
+        return 0 if found is None else found.in_flight
+
+    def consuming(self, worker: Worker) -> bool:
+        """Whether its /health says 200."""
+        found = self.health.get(worker.name)
+        return found is not None and found.consuming
+
+
+class Watch:
+    """Waits for moments of one campaign of `mails` mails."""
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        sink: SmtpSinkProcess,
+        session: aiohttp.ClientSession,
+        display: Display,
+        campaign_id: int,
+        mails: int,
+    ) -> None:
+        self._connection = connection
+        self._sink = sink
+        self._session = session
+        self._display = display
+        self._campaign_id = campaign_id
+        self._mails = mails
+        self._began_at = time.monotonic()
+        self._workers: list[Worker] = []
+
+    def follow(self, worker: Worker) -> None:
+        """Look after this worker too from now on."""
+        self._workers.append(worker)
+
+    async def until(self, reached: Callable[[Snapshot], bool], step: str) -> Snapshot:
+        """Wait for a moment and return its snapshot; nothing is awaited between the two.
+
+        Raises DemoFailed when a worker ends badly, or when nothing has changed for 30 seconds.
+        """
+        changed_at, last = time.monotonic(), ""
+        while True:
+            snapshot = await self._look()
+            self._show(snapshot, step)
+            if reached(snapshot):
+                return snapshot
+            for worker in self._workers:
+                worker.check()
+            seen = f"{snapshot.accepted} {snapshot.first_sent} {snapshot.follow_ups_sent}"
+            if seen != last:
+                changed_at, last = time.monotonic(), seen
+            elif time.monotonic() - changed_at > STUCK_SECONDS:
+                raise self._stuck(snapshot, step)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _look(self) -> Snapshot:
+        row = await self._connection.fetchrow(_COUNT, self._campaign_id)
+        if row is None:
+            raise RuntimeError("a count without a row")
+        return Snapshot(
+            accepted=self._sink.count(),
+            first_sent=row["first_sent"],
+            follow_ups_sent=row["follow_ups_sent"],
+            open=row["open"],
+            health=await self._health(),
+        )
+
+    async def _health(self) -> dict[str, Health]:
+        living = [worker for worker in self._workers if worker.running]
+        answers = await asyncio.gather(*(worker.health(self._session) for worker in living))
+        pairs = zip(living, answers, strict=True)
+        return {worker.name: answer for worker, answer in pairs if answer is not None}
+
+    def _show(self, snapshot: Snapshot, step: str) -> None:
+        in_flight = {name: health.in_flight for name, health in snapshot.health.items()}
+        self._display.show(
+            Frame(
+                seconds=time.monotonic() - self._began_at,
+                step=step,
+                accepted=snapshot.accepted,
+                sent=snapshot.sent,
+                mails=self._mails,
+                in_flight=in_flight,
+            )
+        )
+
+    def _stuck(self, snapshot: Snapshot, step: str) -> DemoFailed:
+        problem = (
+            f"no progress for {STUCK_SECONDS:g} s: {snapshot.accepted} of {self._mails} mails"
+            f" accepted, {snapshot.sent} rows sent, {snapshot.open} rows open"
+        )
+        logs = [f"{worker.name}:\n{worker.log_tail()}" for worker in self._workers]
+        return DemoFailed(step, problem, "\n".join(logs))
