@@ -91,7 +91,10 @@ class App:
         self._scheduler = Scheduler(self._queue_of, settings.queues[0].name)
         self._database = Database(database_options(settings))
         self._ledger = PostgresLedger(
-            self._database, lease_seconds=settings.lease_seconds, normalize=normalize
+            self._database,
+            lease_seconds=settings.lease_seconds,
+            normalize=normalize,
+            listener=self._listener,
         )
         self._leases = Leases(self._ledger, lease_seconds=settings.lease_seconds)
         self._transports = self._build_transports()

@@ -17,6 +17,7 @@ CampaignWorkerError
 ├── SmtpRefused              the server answered with a refusal, in a known phase
 ├── SmtpLost                 no answer came, in a known phase
 ├── MailNotSent              why a mail's job failed: its failedReason
+├── RowRefused               Postgres refuses a value of one row, and no other
 ├── MigrationError           the schema is not ours, or not what the code expects
 ├── CredentialsRefused       a server answered: wrong user, password or database
 ├── EmbeddedServerError      a server of the embedded stack did not start or stop as it should
@@ -180,6 +181,10 @@ class MailNotSent(CampaignWorkerError):
         super().__init__(f"{outcome}: {detail}")
         self.outcome = outcome
         self.detail = detail
+
+
+class RowRefused(CampaignWorkerError):
+    """Postgres refuses a value of one row; `cause` is the driver's text. The others are fine."""
 
 
 class MigrationError(CampaignWorkerError):

@@ -6,6 +6,8 @@ The queue is not churned meanwhile: jobs in hand go back once, and no new ones a
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -18,6 +20,9 @@ log = structlog.get_logger(__name__)
 
 TRANSPORT_PROBE_SECONDS = 10.0
 _DATABASE_PROBE_SECONDS = 0.25
+_RELAPSE_SECONDS = 10.0
+
+_DATABASE = "postgres"
 
 Probe = Callable[[], Awaitable[object]]
 
@@ -55,6 +60,8 @@ class IntakeGate(StartStop):
         self._listener = listener
         self._transport_probe_seconds = transport_probe_seconds
         self._holders: Sequence[Holder] = ()
+        self._database_back_at = -math.inf
+        self._database_pause_seconds = _DATABASE_PROBE_SECONDS
         self._probing: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -68,7 +75,7 @@ class IntakeGate(StartStop):
 
     def database_away(self, error: Exception) -> None:
         """Hold intake until Postgres answers again."""
-        self._hold("postgres", error, self._probe_database, _DATABASE_PROBE_SECONDS)
+        self._hold(_DATABASE, error, self._probe_database, self._database_pause())
 
     def transport_down(self, transport: str, error: Exception) -> float | None:
         """Note that a transport is down; seconds to defer its jobs, or None: intake is held."""
@@ -77,6 +84,14 @@ class IntakeGate(StartStop):
         probe = self._probe_transports[transport]
         self._hold(f"transport {transport}", error, probe, self._transport_probe_seconds)
         return None
+
+    def _database_pause(self) -> float:
+        """Seconds between probes: longer while Postgres answers probes but takes no statements."""
+        now = time.monotonic()
+        relapsed = now - self._database_back_at < _RELAPSE_SECONDS
+        longer = min(self._database_pause_seconds * 2, _RELAPSE_SECONDS)
+        self._database_pause_seconds = longer if relapsed else _DATABASE_PROBE_SECONDS
+        return self._database_pause_seconds
 
     async def _start(self) -> None:
         return None
@@ -113,6 +128,8 @@ class IntakeGate(StartStop):
                     break
         finally:
             del self._probing[reason]
+        if reason == _DATABASE:
+            self._database_back_at = time.monotonic()
         log.info("intake open again", back=reason)
         self._listener.on_event(IntakeHeld(reason, held=False))
         for holder in self._holders:

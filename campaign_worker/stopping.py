@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from campaign_worker.queue import AbortReason, Worker
-from metrics import Event, JobEnded, Listener, ShutdownPhaseEnded
+from metrics import Event, JobEnded, Listener, MailSent, ShutdownPhaseEnded
 from shutdown import Deadline, ExitCode, Phase, PhaseReport, Plan, Signals, StopLevel, unless
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,7 @@ class Tally:
     def __init__(self) -> None:
         self._stopping = False
         self.ended: Counter[str] = Counter()
+        self.in_doubt = 0
 
     def begin(self) -> None:
         """Count from now on."""
@@ -52,8 +53,12 @@ class Tally:
 
     def on_event(self, event: Event) -> None:
         """Take note of one event."""
-        if self._stopping and isinstance(event, JobEnded):
+        if not self._stopping:
+            return
+        if isinstance(event, JobEnded):
             self.ended[event.outcome] += 1
+        elif isinstance(event, MailSent) and event.result in ("unknown", "cut_off"):
+            self.in_doubt += 1
 
     @property
     def handed_back(self) -> int:
@@ -98,6 +103,7 @@ class Stop:
             in_flight_at_signal=in_flight,
             finished=self.tally.finished,
             handed_back=self.tally.handed_back,
+            in_doubt=self.tally.in_doubt,
             abandoned=abandoned,
             phases={report.name: round(report.seconds, 3) for report in reports},
         )

@@ -50,10 +50,14 @@ class Watch(StartStop):
         while True:
             # A Redis that is away is reported by its workers; the old numbers stand meanwhile.
             with contextlib.suppress(RedisAway):
-                for name, queue in self._queues.items():
-                    for state, count in (await queue.counts()).items():
-                        self._listener.on_event(QueueDepth(name, state, count))
+                await self._report_depth()
             await asyncio.sleep(DEPTH_EVERY_SECONDS)
+
+    async def _report_depth(self) -> None:
+        # A copy: a row may name a queue that is new to this process.
+        for name, queue in list(self._queues.items()):
+            for state, count in (await queue.counts()).items():
+                self._listener.on_event(QueueDepth(name, state, count))
 
     async def _watch_lag(self) -> None:
         while True:

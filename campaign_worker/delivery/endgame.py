@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
+
+import structlog
 
 from campaign_worker.delivery import outcomes
 from campaign_worker.delivery.claims import Claimed
@@ -41,11 +43,14 @@ from campaign_worker.delivery.settlements import (
     Settlement,
     Superseded,
 )
-from campaign_worker.errors import DatabaseAway, SmtpLost, SmtpPhase, SmtpRefused
+from campaign_worker.errors import DatabaseAway, RowRefused, SmtpLost, SmtpPhase, SmtpRefused
+
+log = structlog.get_logger(__name__)
 
 _LAST_WRITE_SECONDS = 2.0
 """How long a cancelled job may still take to write its row's ending: part of the reserve."""
 
+_BARE_RETRY_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
@@ -144,6 +149,10 @@ class Endgame:
                 return await self._ledger.settle(settlement)
             except DatabaseAway as error:
                 self._gate.database_away(error)
+            except RowRefused as error:
+                # What happened matters more than its details.
+                log.error("details of an ending left out", row=settlement.id, reason=str(error))
+                settlement = replace(settlement, ending=_bare(settlement.ending))
             await asyncio.sleep(pause_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
 
@@ -164,6 +173,23 @@ def _outcome_of(ending: Ending, next_step: NextStep | None) -> Outcome:
             return outcomes.Deferred(detail, seconds)
         case MarkInDoubt(_, detail, resend):
             return outcomes.InDoubt(detail, resend=resend)
+        case _:
+            assert_never(ending)
+
+
+def _bare(ending: Ending) -> Ending:
+    """Keep only what Postgres cannot refuse: the state, our own reason, our own Message-ID."""
+    match ending:
+        case MarkSent(message_id):
+            return MarkSent(message_id, "")
+        case MarkFailed(reason, _, attempt_spent):
+            return MarkFailed(reason, "", attempt_spent)
+        case MarkRetry():
+            return MarkRetry("", _BARE_RETRY_SECONDS)
+        case MarkReleased():
+            return MarkReleased("", _BARE_RETRY_SECONDS)
+        case MarkInDoubt(message_id, _, resend):
+            return MarkInDoubt(message_id, "", resend)
         case _:
             assert_never(ending)
 

@@ -13,7 +13,8 @@ PREVIOUS_STEP_RECHECK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class GuardFacts:
-    """What Postgres said about one locked row. `previous_*` are of the step before, if any.
+    """What Postgres said about one locked row. `previous_*` are of the last step before that has a
+    row, if any. `step_known` is False when the follow-up was taken out of its campaign.
 
     `suppressed` is the reason that the address is suppressed for, else None.
     """
@@ -23,6 +24,7 @@ class GuardFacts:
     replied: bool = False
     suppressed: str | None = None
     step: int = 0
+    step_known: bool = True
     condition: str = "always"
     stop_on_reply: bool = True
     previous_state: str | None = None
@@ -69,9 +71,12 @@ def decide(facts: GuardFacts) -> Decision:
 
 
 def _decide_follow_up(facts: GuardFacts) -> Decision:
+    if not facts.step_known:
+        return Skip("step_removed")
     if facts.replied and facts.stop_on_reply:
         return Skip("replied")
-    if facts.previous_state in ("scheduled", "sending", "in_doubt"):
+    # No row at all: this job came before that of the first mail.
+    if facts.previous_state in (None, "scheduled", "sending", "in_doubt"):
         return Wait("previous_step_open", PREVIOUS_STEP_RECHECK_SECONDS)
     if facts.previous_state != "sent":
         return Skip("previous_step_not_sent")

@@ -12,10 +12,14 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+import structlog
+
 from campaign_worker.delivery.claims import Claimed
 from campaign_worker.delivery.ports import Ledger
 from campaign_worker.errors import DatabaseAway
 from shutdown import StartStop
+
+log = structlog.get_logger(__name__)
 
 _MARGIN_SHARE = 0.1
 """Share of the lease that is kept back for clock rates and the way to the server."""
@@ -77,8 +81,13 @@ class Leases(StartStop):
     async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
-            with contextlib.suppress(DatabaseAway):
+            try:
                 await self.renew()
+            except DatabaseAway as error:
+                log.warning("leases not renewed", held=len(self._held), error=str(error))
+            except Exception:
+                # Whatever it is, the next renewal must come: mails in flight hang on it.
+                log.exception("leases not renewed", held=len(self._held))
 
     async def renew(self) -> None:
         """Renew all leases that are held now."""

@@ -125,6 +125,9 @@ class Pipeline:
             return await self._endgame.settle(claim, MarkReleased("interrupted"))
         except BaseException:
             # Cancelled at the stop deadline, or Postgres was away at the mark.
+            if mark.committed:
+                cut = MailSent(transport, "cut_off", time.monotonic() - began_at)
+                self._listener.on_event(cut)
             await self._endgame.give_up(claim, mail, marked=mark.committed)
             raise
         event = MailSent(transport, _result(answer), time.monotonic() - began_at)

@@ -22,6 +22,7 @@ from campaign_worker.errors import (
     MailNotSent,
     PayloadError,
     RedisAway,
+    RowRefused,
     SettingsError,
     TransportDown,
 )
@@ -97,6 +98,8 @@ class MailProcessor:
             return self._transport_down(error)
         except RedisAway:
             return outcomes.Interrupted("redis_away")
+        except RowRefused as error:
+            raise PayloadError("data", f"Postgres refuses it: {error}") from error
         except SettingsError as error:
             log.error("settings do not serve this campaign", reason=str(error))
             return outcomes.Deferred("settings", MISCONFIGURED_SECONDS)

@@ -8,7 +8,6 @@ Runs at start and then at an interval, in every replica: each step is one that t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -116,9 +115,13 @@ class Reconciler(StartStop):
 
     async def _tick_for_ever(self) -> None:
         while True:
-            # What is away is held and reported by its own users; this only looks again later.
-            with contextlib.suppress(Away):
+            try:
                 await self.tick()
+            except Away as error:
+                # Its own users hold intake and say so; this only looks again later.
+                log.debug("not reconciled", error=str(error))
+            except Exception:
+                log.exception("not reconciled")
             await asyncio.sleep(self._interval_seconds)
 
     def _report(self, kind: str, count: int) -> None:

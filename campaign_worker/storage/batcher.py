@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from campaign_worker.errors import RowRefused
 from campaign_worker.storage.faults import Fault, fault_of
+from metrics import BatchFlushed, Listener
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -21,19 +24,24 @@ _RACES = 8
 
 
 class Batcher(Generic[Item, Answer]):
-    """Collects items and executes them together, one batch at a time.
+    """Collects items and executes them together, one batch at a time; `name` is for the metrics.
 
     `execute` takes a batch and returns an answer per item, in order. It is repeated when the
-    transaction lost a race, halved when a value was at fault; any other error goes to every item.
+    transaction lost a race. When a value was at fault the batch is halved until the item is found
+    that it belongs to, which gets RowRefused; any other error goes to every item.
     """
 
     def __init__(
         self,
+        name: str,
         execute: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        listener: Listener,
         *,
         max_size: int = 200,
     ) -> None:
+        self._name = name
         self._execute = execute
+        self._listener = listener
         self._max_size = max_size
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._flusher: asyncio.Task[None] | None = None
@@ -67,14 +75,15 @@ class Batcher(Generic[Item, Answer]):
         try:
             answers = await self._run([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - every asker gets it, none is left waiting
-            if len(batch) > 1 and fault_of(error) is Fault.DATA:
+            refused = fault_of(error) is Fault.DATA
+            if refused and len(batch) > 1:
                 middle = len(batch) // 2
                 await self._settle_batch(batch[:middle])
                 await self._settle_batch(batch[middle:])
                 return
             for _, future in batch:
                 if not future.done():
-                    future.set_exception(error)
+                    future.set_exception(RowRefused(str(error)) if refused else error)
             return
         except BaseException:
             # The loop is going down: nobody will answer these any more.
@@ -88,10 +97,21 @@ class Batcher(Generic[Item, Answer]):
     async def _run(self, items: Sequence[Item]) -> Sequence[Answer]:
         for race in range(_RACES):
             try:
-                return await self._execute(items)
+                return await self._timed(items)
             except Exception as error:
                 if fault_of(error) is not Fault.AGAIN:
                     raise
                 # Jitter breaks the tie with whoever we lost to.
                 await asyncio.sleep(random.uniform(0.001, 0.01) * 2**race)  # noqa: S311
-        return await self._execute(items)
+        return await self._timed(items)
+
+    async def _timed(self, items: Sequence[Item]) -> Sequence[Answer]:
+        began_at = time.monotonic()
+        result = "failed"
+        try:
+            answers = await self._execute(items)
+            result = "done"
+        finally:
+            seconds = time.monotonic() - began_at
+            self._listener.on_event(BatchFlushed(self._name, len(items), seconds, result))
+        return answers

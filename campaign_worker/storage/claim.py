@@ -161,6 +161,11 @@ class Claimer:
     ) -> dict[int, Claim]:
         go = {order: plan for order, plan in plans.items() if isinstance(plan.decision, Go)}
         skips = [plan for plan in plans.values() if isinstance(plan.decision, Skip)]
+        waits = [
+            plan
+            for plan in plans.values()
+            if isinstance(plan.decision, Wait) and plan.row["state"] == "sending"
+        ]
         await self._load_templates(connection, [plan.row["template_id"] for plan in go.values()])
         if skips:
             await connection.execute(
@@ -168,15 +173,20 @@ class Claimer:
                 [plan.row["id"] for plan in skips],
                 [plan.decision.reason for plan in skips if isinstance(plan.decision, Skip)],
             )
-        fresh = [plan for plan in go.values() if plan.row["state"] == "scheduled"]
-        if fresh:
+        if waits:
+            await connection.execute(
+                self._database.sql["write_waits"],
+                [plan.row["id"] for plan in waits],
+                [plan.item.token for plan in waits],
+            )
+        if go:
             await connection.fetch(
                 self._database.sql["write_claims"],
-                [plan.row["id"] for plan in fresh],
-                [plan.item.token for plan in fresh],
-                [plan.item.job.queue for plan in fresh],
-                [plan.item.job.job_id for plan in fresh],
-                [plan.row["template_id"] for plan in fresh],
+                [plan.row["id"] for plan in go.values()],
+                [plan.item.token for plan in go.values()],
+                [plan.item.job.queue for plan in go.values()],
+                [plan.item.job.job_id for plan in go.values()],
+                [plan.row["template_id"] for plan in go.values()],
                 self._lease_seconds,
             )
         return {order: self._answer(plan, confirmed_at) for order, plan in plans.items()}
@@ -218,7 +228,7 @@ class Claimer:
             step=row["step"],
             mail_from=row["mail_from"],
             reply_to=row["reply_to"],
-            headers=json.loads(row["headers"]),
+            headers=_headers(row["headers"]),
             previous_message_id=row["previous_message_id"],
         )
 
@@ -268,7 +278,10 @@ def _answer_without_claim(row: Any, item: ClaimItem, *, held: bool) -> Claim | N
         return Busy(ROW_HELD_SECONDS)
     if row["state"] == "sending":
         # Our own token: the reply to an earlier try of this very claim was lost.
-        return None if row["token"] == item.token else Busy(max(row["lease_in"], 0.0))
+        if row["token"] == item.token:
+            return None
+        # A lease that is over is the reconciler's to resolve; until then nobody spins on it.
+        return Busy(max(row["lease_in"], ROW_HELD_SECONDS))
     if row["due_in"] > 0:
         return NotYet("not_due", row["due_in"])
     return None
@@ -296,12 +309,22 @@ def _facts(row: Any, suppressed: str | None) -> GuardFacts:
         replied=row["replied"],
         suppressed=suppressed,
         step=row["step"],
+        step_known=row["template_id"] is not None,
         condition=row["condition"] or "always",
         stop_on_reply=row["stop_on_reply"] is not False,
         previous_state=row["previous_state"],
         previous_opened=bool(row["previous_opened"]),
         previous_clicked=bool(row["previous_clicked"]),
     )
+
+
+def _headers(text: str) -> dict[str, str]:
+    """Read a campaign's headers; the column is JSON, and a number in it is no fault."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in json.loads(text).items()
+        if value is not None
+    }
 
 
 def _message_key(row: Any) -> str:

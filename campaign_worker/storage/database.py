@@ -15,7 +15,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from campaign_worker.errors import DatabaseAway, MigrationError
-from campaign_worker.storage.faults import translated
+from campaign_worker.storage.faults import statement_errors, translated
 from campaign_worker.storage.migrate import known_migrations, schema_version
 from campaign_worker.storage.statements import load_statements
 from shutdown import Deadline
@@ -68,10 +68,14 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[PoolConnectionProxy]:
-        """One READ COMMITTED transaction. Raises DatabaseAway; other errors pass unchanged."""
+        """One READ COMMITTED transaction.
+
+        Raises DatabaseAway, also for a statement that Postgres does not understand or may not take
+        from us: that is no fault of a job. Lost races and values at fault pass unchanged.
+        """
         if self._pool is None:
             raise DatabaseAway("Postgres: the pool is not open")
-        with translated("DATABASE_URL"):
+        with statement_errors():
             async with (
                 self._pool.acquire(timeout=self.options.connect_timeout_seconds) as connection,
                 connection.transaction(),

@@ -77,3 +77,14 @@ def translated(setting: str) -> Iterator[None]:
                 raise CredentialsRefused(setting, str(error)) from error
             case _:
                 raise
+
+
+@contextlib.contextmanager
+def statement_errors() -> Iterator[None]:
+    """Turn what is no fault of a row into DatabaseAway; lost races and bad values pass."""
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError) as error:
+        if fault_of(error) in (Fault.AGAIN, Fault.DATA):
+            raise
+        raise DatabaseAway(f"Postgres: {str(error) or type(error).__name__}") from error

@@ -16,23 +16,30 @@ from campaign_worker.storage.batcher import Batcher
 from campaign_worker.storage.claim import Claimer, ClaimItem
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.settle import Settler
+from metrics import Listener
 from shutdown import Deadline
 
 
 class PostgresLedger:
-    """Fulfils delivery's Ledger over one Database. All methods raise DatabaseAway."""
+    """Fulfils delivery's Ledger over one Database. Methods raise DatabaseAway and RowRefused."""
 
     def __init__(
-        self, database: Database, *, lease_seconds: float, normalize: Callable[[str], str]
+        self,
+        database: Database,
+        *,
+        lease_seconds: float,
+        normalize: Callable[[str], str],
+        listener: Listener,
     ) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
         claimer = Claimer(database, lease_seconds=lease_seconds, normalize=normalize)
-        self._claims: Batcher[ClaimItem, Claim] = Batcher(claimer.execute)
+        self._claims: Batcher[ClaimItem, Claim] = Batcher("claim", claimer.execute, listener)
+        settler = Settler(database, normalize=normalize)
         self._settles: Batcher[Settlement, SettleAnswer] = Batcher(
-            Settler(database, normalize=normalize).execute
+            "settle", settler.execute, listener
         )
-        self._marks: Batcher[tuple[int, str], bool] = Batcher(self._mark_batch)
+        self._marks: Batcher[tuple[int, str], bool] = Batcher("mark", self._mark_batch, listener)
         self._orphans: set[asyncio.Task[None]] = set()
 
     async def claim(self, request: Request, token: str, job: JobRef) -> Claim:

@@ -12,7 +12,10 @@ SELECT w.ord,
        r.email, r.name AS recipient_name, r.data,
        r.unsubscribed_at IS NOT NULL AS unsubscribed, r.replied_at IS NOT NULL AS replied,
        f.condition, f.stop_on_reply,
-       p.state AS previous_state, p.message_id AS previous_message_id,
+       -- Between a sent step and this one a step has no row: it never existed, or was added too late.
+       CASE WHEN p.state = 'sent' AND p.step < m.step - 1 THEN 'absent' ELSE p.state END
+           AS previous_state,
+       p.message_id AS previous_message_id,
        p.first_opened_at IS NOT NULL AS previous_opened,
        p.first_clicked_at IS NOT NULL AS previous_clicked,
        EXISTS (SELECT FROM {schema}.campaigns k WHERE k.id = w.campaign_id) AS campaign_known,
@@ -27,5 +30,8 @@ LEFT JOIN {schema}.messages m ON m.id = coalesce(a.id, b.id)
 LEFT JOIN {schema}.campaigns c ON c.id = m.campaign_id
 LEFT JOIN {schema}.recipients r ON r.id = m.recipient_id
 LEFT JOIN {schema}.follow_ups f ON f.campaign_id = m.campaign_id AND f.step = m.step
-LEFT JOIN {schema}.messages p
-  ON p.campaign_id = m.campaign_id AND p.recipient_id = m.recipient_id AND p.step = m.step - 1
+LEFT JOIN LATERAL (
+    SELECT x.step, x.state, x.message_id, x.first_opened_at, x.first_clicked_at
+    FROM {schema}.messages x
+    WHERE x.campaign_id = m.campaign_id AND x.recipient_id = m.recipient_id AND x.step < m.step
+    ORDER BY x.step DESC LIMIT 1) p ON m.step > 0

@@ -5,5 +5,5 @@ SET state = 'sending', token = w.token, queue = w.queue, job_id = w.job_id,
     reason = NULL, detail = NULL
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[])
      AS w (id, token, queue, job_id, template_id)
-WHERE m.id = w.id AND m.state = 'scheduled'
+WHERE m.id = w.id AND (m.state = 'scheduled' OR (m.state = 'sending' AND m.token = w.token))
 RETURNING m.id
