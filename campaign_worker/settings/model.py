@@ -19,11 +19,12 @@ _BY_RAILWAY = "Set by Railway."
 class ProcessSettings(Base):
     """The process itself: its clocks, its port, its stop, its logs."""
 
-    lease_seconds: Annotated[float, About(unit="s", check="> SEND_TIMEOUT, <= 3600")] = Field(
-        default=90.0,
-        gt=0,
+    lease_seconds: Annotated[float, About(unit="s")] = Field(
+        default=60.0,
+        ge=1,
         le=3600,
-        description="How long a claimed row belongs to its claimer without a renewal.",
+        description="How long a claimed row belongs to its claimer without a renewal; it is renewed "
+        "at a third of that, for as long as a send may take.",
     )
     reconcile_interval_seconds: Annotated[float, About(unit="s")] = Field(
         default=30.0,
@@ -111,15 +112,6 @@ class Settings(ProcessSettings, TrackingSettings, MailSettings, QueueSettings, D
         if value is None and "queues" in info.data:
             queues: tuple[QueueSpec, ...] = info.data["queues"]
             return sum(spec.concurrency for spec in queues)
-        return value
-
-    @field_validator("lease_seconds")
-    @classmethod
-    def _lease_outlives_a_send(cls, value: float, info: ValidationInfo) -> float:
-        timeout = info.data.get("send_timeout_seconds")
-        if timeout is not None and value <= timeout:
-            problem = f"must be longer than SEND_TIMEOUT ({timeout:g} s), not {value:g} s"
-            raise Wrong(problem, f"set LEASE_SECONDS={timeout + 30:g} or lower SEND_TIMEOUT")
         return value
 
     @property
