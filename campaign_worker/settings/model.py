@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from campaign_worker.settings import parse
 from campaign_worker.settings.base import Base
 from campaign_worker.settings.drain import Drain, drain_window
-from campaign_worker.settings.kinds import About, LogFormat, LogLevel, QueueSpec, Wrong
+from campaign_worker.settings.kinds import About, LogFormat, LogLevel, QueueSpec
 from campaign_worker.settings.mailing import MailSettings, TrackingSettings
 from campaign_worker.settings.stores import DatabaseSettings, QueueSettings
 
@@ -23,8 +23,8 @@ class ProcessSettings(Base):
         default=60.0,
         ge=1,
         le=3600,
-        description="How long a claimed row belongs to its claimer without a renewal; it is renewed "
-        "at a third of that, for as long as a send may take.",
+        description="How long a claimed row belongs to its claimer without a renewal. It is renewed "
+        "at a third of that, however long a send takes.",
     )
     reconcile_interval_seconds: Annotated[float, About(unit="s")] = Field(
         default=30.0,
