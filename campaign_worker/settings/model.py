@@ -23,7 +23,7 @@ class ProcessSettings(Base):
         default=60.0,
         ge=1,
         le=3600,
-        description="How long a claimed row belongs to its claimer without a renewal. It is renewed "
+        description="How long a claimed row belongs to its claimer without a renewal. Renewed "
         "at a third of that, however long a send takes.",
     )
     reconcile_interval_seconds: Annotated[float, About(unit="s")] = Field(
