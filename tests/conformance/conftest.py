@@ -1,0 +1,55 @@
+"""An app of each BullMQ version, our worker beside it, and the servers that both use."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from campaign_worker.embedded.smtp_server import SmtpSink
+from tests.conformance.harness import App, OurWorker, Post, environment_of
+from tests.fixtures.node import NodeBullMQ
+
+StartWorker = Callable[..., AbstractAsyncContextManager[OurWorker]]
+
+
+@pytest.fixture
+async def app(bullmq: NodeBullMQ, redis_url: str, prefix: str) -> AsyncIterator[App]:
+    """Return an app of each major version."""
+    async with App.started(bullmq, redis_url, prefix) as started:
+        yield started
+
+
+@pytest.fixture
+async def app6(
+    node_bullmq: Callable[[int], NodeBullMQ], redis_url: str, prefix: str
+) -> AsyncIterator[App]:
+    """Return an app of 6.x, where the version makes no difference."""
+    async with App.started(node_bullmq(6), redis_url, prefix) as started:
+        yield started
+
+
+@pytest.fixture
+async def post(database_url: str) -> AsyncIterator[Post]:
+    connection = await asyncpg.connect(database_url)
+    yield Post(connection)
+    await connection.close()
+
+
+@pytest.fixture
+def our_worker(
+    redis_url: str, database_url: str, smtp_sink: SmtpSink, prefix: str
+) -> StartWorker:
+    """Return `our_worker(SETTING=value)`, to be used with `async with`."""
+    common = environment_of(redis_url, database_url, smtp_sink.url, prefix)
+
+    @contextlib.asynccontextmanager
+    async def start(**settings: Any) -> AsyncIterator[OurWorker]:
+        async with OurWorker.started(common | settings) as worker:
+            yield worker
+
+    return start

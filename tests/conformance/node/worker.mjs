@@ -1,0 +1,49 @@
+// A Node Worker whose jobs say themselves what becomes of them; it reports each job it ran.
+// INPUT: {connection, prefix, queues, options}. Lines: {"ready": true}, then {"ran": {queue, id, data, attempt}}.
+// data.plan is what each attempt does (the last entry serves all later ones); without it: complete.
+import { createRequire } from "node:module";
+
+const require = createRequire(import.meta.url);
+const { Worker, UnrecoverableError, DelayedError } = require("bullmq");
+const { connection, prefix, queues, options = {}, pauseMs = 0 } = JSON.parse(process.env.INPUT);
+
+function say(value) {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+async function process_(job, token) {
+  say({ ran: { queue: job.queueName, id: job.id, data: job.data, attempt: job.attemptsMade } });
+  if (pauseMs) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+  const plan = job.data.plan ?? ["complete"];
+  const what = plan[Math.min(job.attemptsStarted - 1, plan.length - 1)];
+  switch (what) {
+    case "complete":
+      return { outcome: "sent", text: "größer", attempt: job.attemptsMade };
+    case "nothing":
+      return undefined;
+    case "fail":
+      throw new Error(`no, attempt ${job.attemptsMade}`);
+    case "give up":
+      throw new UnrecoverableError("never");
+    case "report":
+      await job.updateProgress({ done: 50 });
+      await job.log("half-way");
+      await job.updateData({ ...job.data, changed: true });
+      return "reported";
+    case "later":
+      await job.moveToDelayed(Date.now() + 50, token);
+      throw new DelayedError();
+    default:
+      throw new Error(`unknown plan ${what}`);
+  }
+}
+
+const workers = queues.map((name) => new Worker(name, process_, { connection, prefix, ...options }));
+for (const worker of workers) worker.on("error", (error) => console.error(error));
+process.stdin.on("end", async () => {
+  await Promise.all(workers.map((worker) => worker.close()));
+  process.exit(0);
+});
+process.stdin.resume();
+await Promise.all(workers.map((worker) => worker.waitUntilReady()));
+say({ ready: true });
