@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from campaign_worker.demo.options import Options
+from campaign_worker.demo.progress import Display
 from campaign_worker.demo.verdict import Handover
 from campaign_worker.demo.watch import Snapshot, Watch
 from campaign_worker.demo.worker import Worker
@@ -19,9 +20,15 @@ class Drill:
     """Runs the workers with `settings`, each in a folder below `folder`."""
 
     def __init__(
-        self, options: Options, watch: Watch, settings: Mapping[str, str], folder: Path
+        self,
+        options: Options,
+        watch: Watch,
+        display: Display,
+        settings: Mapping[str, str],
+        folder: Path,
     ) -> None:
         self._options = options
+        self._display = display
         self._watch = watch
         self._settings = settings
         self._folder = folder
@@ -38,6 +45,7 @@ class Drill:
             if self._options.redeploy:
                 half = self._options.recipients // 2
                 await self._watch.until(lambda now: now.first_sent >= half, "first mails")
+                self._display.say(f"{half} first mails are sent: the redeploy begins")
                 fresh = await self._start(NEW)
                 handover = await self._replace(worker, fresh)
                 worker = fresh
@@ -53,6 +61,7 @@ class Drill:
         worker.start()
         self._watch.follow(worker)
         await self._watch.until(lambda now: now.consuming(worker), f"{name} starts")
+        self._display.say(f"{name} is up: /health says 200")
         return worker
 
     async def _replace(self, old: Worker, fresh: Worker) -> Handover:
@@ -60,18 +69,23 @@ class Drill:
             return now.in_flight(old) > 0 or now.ended
 
         moment = await self._watch.until(busy_or_over, f"{fresh.name} is up")
-        if moment.in_flight(old) == 0:
+        in_flight = moment.in_flight(old)
+        if in_flight == 0:
             raise DemoFailed(
                 "redeploy",
                 "nothing was in flight when the signal was to come: all mails were sent before"
                 f" {fresh.name} was up",
             )
         old.terminate()
-        await self._watch.until(
-            lambda _: not old.running, f"SIGTERM to {old.name} with {moment.in_flight(old)} jobs"
-        )
+        self._display.say(f"SIGTERM to {old.name}, which has {in_flight} jobs in flight")
+        await self._watch.until(lambda _: not old.running, f"{old.name} drains")
         old.check()
-        return old.handover()
+        handover = old.handover()
+        self._display.say(
+            f"{old.name} left after {handover.seconds:.1f} s with exit code 0:"
+            f" {handover.finished} jobs finished, {handover.handed_back} handed back"
+        )
+        return handover
 
     @contextlib.contextmanager
     def _nothing_left(self) -> Iterator[None]:

@@ -128,14 +128,14 @@ async def _evidence(
         enqueued = await enqueue(variables, campaign_id, display)
         watch = Watch(
             connection=connection,
-            sink=stack.sink,
+            stack=stack,
             session=session,
             display=display,
             campaign_id=campaign_id,
             mails=options.mails,
         )
         with step("send the campaign"):
-            handover = await Drill(options, watch, variables, stack.data_dir).run()
+            handover = await Drill(options, watch, display, variables, stack.data_dir).run()
         with step("count"):
             return await gather(
                 connection=connection,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from redis.exceptions import RedisError
 
 from campaign_worker import operations
 from campaign_worker.demo.options import Pace
@@ -75,7 +76,7 @@ def step(name: str) -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise DemoFailed(name, "a server did not answer in time") from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, RedisError) as error:
         raise DemoFailed(name, f"{type(error).__name__}: {error}") from error
 
 

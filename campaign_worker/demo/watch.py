@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
     from campaign_worker.demo.worker import Health, Worker
-    from campaign_worker.embedded.smtp_sink import SmtpSinkProcess
+    from campaign_worker.embedded.stack import EmbeddedStack
 
 POLL_SECONDS = 0.1
 STUCK_SECONDS = 30.0
@@ -72,14 +72,14 @@ class Watch:
         self,
         *,
         connection: Connection,
-        sink: SmtpSinkProcess,
+        stack: EmbeddedStack,
         session: aiohttp.ClientSession,
         display: Display,
         campaign_id: int,
         mails: int,
     ) -> None:
         self._connection = connection
-        self._sink = sink
+        self._stack = stack
         self._session = session
         self._display = display
         self._campaign_id = campaign_id
@@ -102,8 +102,7 @@ class Watch:
             self._show(snapshot, step)
             if reached(snapshot):
                 return snapshot
-            for worker in self._workers:
-                worker.check()
+            self._check()
             seen = f"{snapshot.accepted} {snapshot.first_sent} {snapshot.follow_ups_sent}"
             if seen != last:
                 changed_at, last = time.monotonic(), seen
@@ -111,12 +110,21 @@ class Watch:
                 raise self._stuck(snapshot, step)
             await asyncio.sleep(POLL_SECONDS)
 
+    def _check(self) -> None:
+        for worker in self._workers:
+            worker.check()
+        for server in (self._stack.redis, self._stack.postgres, self._stack.sink):
+            if server.process is not None and not server.running:
+                code = server.process.returncode
+                problem = f"ended by itself with exit code {code}"
+                raise DemoFailed(server.name, problem, server.process.log_tail())
+
     async def _look(self) -> Snapshot:
         row = await self._connection.fetchrow(_COUNT, self._campaign_id)
         if row is None:
             raise RuntimeError("a count without a row")
         return Snapshot(
-            accepted=self._sink.count(),
+            accepted=self._stack.sink.count(),
             first_sent=row["first_sent"],
             follow_ups_sent=row["follow_ups_sent"],
             open=row["open"],
