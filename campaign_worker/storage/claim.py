@@ -23,19 +23,21 @@ from campaign_worker.delivery.claims import (
     Final,
     InlineContent,
     MessageState,
-    Missing,
     NotYet,
 )
-from campaign_worker.delivery.guard import Go, GuardFacts, Skip, Wait, decide
+from campaign_worker.delivery.guard import Go, Skip, Wait, decide
 from campaign_worker.delivery.model import Template
 from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, JobRef, Request
+from campaign_worker.storage.claim_rows import (
+    ROW_HELD_SECONDS,
+    answer_without_claim,
+    guard_facts,
+    headers_of,
+    message_key,
+)
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.inline import inline_from_json, inline_to_json
 
-ROW_HELD_SECONDS = 1.0
-"""A row that another transaction holds is looked at again after this."""
-
-_FINAL = {"sent", "failed", "skipped", "in_doubt"}
 _TEMPLATES_KEPT = 1000
 
 
@@ -97,7 +99,9 @@ class Claimer:
         open_rows: dict[int, tuple[ClaimItem, Any]] = {}
         for row in rows:
             item = items[row["ord"]]
-            early = _answer_without_claim(row, item, held=row["id"] not in locked)
+            early = answer_without_claim(
+                row, item.request, item.token, held=row["id"] not in locked
+            )
             if early is not None:
                 answers[row["ord"]] = early
             else:
@@ -146,7 +150,7 @@ class Claimer:
             hit = [one for one in addresses[order] if one in reasons]
             # A mail to several goes to those who may have it; it is skipped when nobody is left.
             everybody = bool(hit) and len(hit) == len(addresses[order])
-            facts = _facts(row, reasons[hit[0]] if everybody else None)
+            facts = guard_facts(row, reasons[hit[0]] if everybody else None)
             plans[order] = _Plan(item, row, decide(facts), frozenset(hit))
         return plans
 
@@ -202,7 +206,7 @@ class Claimer:
                     id=plan.row["id"],
                     token=plan.item.token,
                     attempts=plan.row["attempts"],
-                    message_key=_message_key(plan.row),
+                    message_key=message_key(plan.row),
                     created_at_epoch=plan.row["created_at_epoch"],
                     content=self._content(plan),
                     confirmed_at=confirmed_at,
@@ -228,7 +232,7 @@ class Claimer:
             step=row["step"],
             mail_from=row["mail_from"],
             reply_to=row["reply_to"],
-            headers=_headers(row["headers"]),
+            headers=headers_of(row["headers"]),
             previous_message_id=row["previous_message_id"],
         )
 
@@ -266,68 +270,3 @@ def _keys(items: Sequence[ClaimItem]) -> tuple[list[Any], ...]:
 
 def _without_order(keys: tuple[list[Any], ...]) -> tuple[list[Any], ...]:
     return keys[1:]
-
-
-def _answer_without_claim(row: Any, item: ClaimItem, *, held: bool) -> Claim | None:
-    """Answer for a row that cannot be claimed, or None for one that may be."""
-    if row["id"] is None:
-        return _missing(row, item.request)
-    if row["state"] in _FINAL:
-        return Final(MessageState(row["state"]), row["reason"], row["message_id"])
-    if held:
-        return Busy(ROW_HELD_SECONDS)
-    if row["state"] == "sending":
-        # Our own token: the reply to an earlier try of this very claim was lost.
-        if row["token"] == item.token:
-            return None
-        # A lease that is over is the reconciler's to resolve; until then nobody spins on it.
-        return Busy(max(row["lease_in"], ROW_HELD_SECONDS))
-    if row["due_in"] > 0:
-        return NotYet("not_due", row["due_in"])
-    return None
-
-
-def _missing(row: Any, request: Request) -> Missing:
-    if request.campaign_id is not None and not row["campaign_known"]:
-        return Missing("campaignId", f"there is no campaign {request.campaign_id}")
-    if isinstance(request, InlineRequest):
-        return Missing("idempotencyKey", "the row could not be made")
-    if not row["recipient_known"]:
-        return Missing(
-            "recipientId",
-            f"campaign {request.campaign_id} has no recipient {request.recipient_id}",
-        )
-    return Missing("step", f"campaign {request.campaign_id} has no follow-up {request.step}")
-
-
-def _facts(row: Any, suppressed: str | None) -> GuardFacts:
-    if row["inline"] is not None:
-        return GuardFacts(campaign_status=row["campaign_status"], suppressed=suppressed)
-    return GuardFacts(
-        campaign_status=row["campaign_status"],
-        unsubscribed=row["unsubscribed"],
-        replied=row["replied"],
-        suppressed=suppressed,
-        step=row["step"],
-        step_known=row["template_id"] is not None,
-        condition=row["condition"] or "always",
-        stop_on_reply=row["stop_on_reply"] is not False,
-        previous_state=row["previous_state"],
-        previous_opened=bool(row["previous_opened"]),
-        previous_clicked=bool(row["previous_clicked"]),
-    )
-
-
-def _headers(text: str) -> dict[str, str]:
-    """Read a campaign's headers; the column is JSON, and a number in it is no fault."""
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in json.loads(text).items()
-        if value is not None
-    }
-
-
-def _message_key(row: Any) -> str:
-    if row["inline"] is not None:
-        return str(row["idempotency_key"])
-    return f"{row['campaign_id']}.{row['recipient_id']}.{row['step']}"

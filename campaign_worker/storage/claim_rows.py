@@ -1,0 +1,82 @@
+"""What a row that was read for a claim says: pure functions from columns to our own values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from campaign_worker.delivery.claims import Busy, Claim, Final, MessageState, Missing, NotYet
+from campaign_worker.delivery.guard import GuardFacts
+from campaign_worker.delivery.requests import InlineRequest, Request
+
+ROW_HELD_SECONDS = 1.0
+"""A row that another transaction holds is looked at again after this."""
+
+_FINAL = {"sent", "failed", "skipped", "in_doubt"}
+
+
+def answer_without_claim(row: Any, request: Request, token: str, *, held: bool) -> Claim | None:
+    """Answer for a row that cannot be claimed, or None for one that may be."""
+    if row["id"] is None:
+        return _missing(row, request)
+    if row["state"] in _FINAL:
+        return Final(MessageState(row["state"]), row["reason"], row["message_id"])
+    if held:
+        return Busy(ROW_HELD_SECONDS)
+    if row["state"] == "sending":
+        # Our own token: the reply to an earlier try of this very claim was lost.
+        if row["token"] == token:
+            return None
+        # A lease that is over is the reconciler's to resolve; until then nobody spins on it.
+        return Busy(max(row["lease_in"], ROW_HELD_SECONDS))
+    if row["due_in"] > 0:
+        return NotYet("not_due", row["due_in"])
+    return None
+
+
+def _missing(row: Any, request: Request) -> Missing:
+    if request.campaign_id is not None and not row["campaign_known"]:
+        return Missing("campaignId", f"there is no campaign {request.campaign_id}")
+    if isinstance(request, InlineRequest):
+        return Missing("idempotencyKey", "the row could not be made")
+    if not row["recipient_known"]:
+        return Missing(
+            "recipientId",
+            f"campaign {request.campaign_id} has no recipient {request.recipient_id}",
+        )
+    return Missing("step", f"campaign {request.campaign_id} has no follow-up {request.step}")
+
+
+def guard_facts(row: Any, suppressed: str | None) -> GuardFacts:
+    """Give what the guard decides by; `suppressed` is the reason if nobody is left to mail."""
+    if row["inline"] is not None:
+        return GuardFacts(campaign_status=row["campaign_status"], suppressed=suppressed)
+    return GuardFacts(
+        campaign_status=row["campaign_status"],
+        unsubscribed=row["unsubscribed"],
+        replied=row["replied"],
+        suppressed=suppressed,
+        step=row["step"],
+        step_known=row["template_id"] is not None,
+        condition=row["condition"] or "always",
+        stop_on_reply=row["stop_on_reply"] is not False,
+        previous_state=row["previous_state"],
+        previous_opened=bool(row["previous_opened"]),
+        previous_clicked=bool(row["previous_clicked"]),
+    )
+
+
+def headers_of(text: str) -> dict[str, str]:
+    """Read a campaign's headers; the column is JSON, and a number in it is no fault."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in json.loads(text).items()
+        if value is not None
+    }
+
+
+def message_key(row: Any) -> str:
+    """Give what the Message-ID is derived from."""
+    if row["inline"] is not None:
+        return str(row["idempotency_key"])
+    return f"{row['campaign_id']}.{row['recipient_id']}.{row['step']}"
