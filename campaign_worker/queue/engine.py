@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: bullmq 4 wakes nobody (it has no marker), so a worker on its queues looks by itself this often.
 _V4_DRAIN_DELAY_SECONDS = 1.0
 _CLOCK_SYNC_SECONDS = 300.0
-_HOUSEKEEPING_SECONDS = 30.0
+_HOUSEKEEPING_SECONDS = 5.0
 #: A claim may still be executed behind a proxy after its connection has ended here.
 _SECOND_LOOK_SECONDS = 5.0
 

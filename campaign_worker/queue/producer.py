@@ -153,7 +153,7 @@ class Producer:
         header = [self._keys.base, spec.job_id or "", spec.name, timestamp, None, None, None, None]
         arguments = (
             msgpack.packb([*header, dedup_key]),
-            to_json({} if spec.data is None else spec.data),
+            to_json(spec.data),
             msgpack.packb(opts),
         )
         script, kinds = _way_in(opts)

@@ -296,5 +296,3 @@ async def test_fifty_closes_under_load_leave_no_job_active(
 
 async def _has(queue: Inspector, **states: int) -> bool:
     return await queue.counts() == states
-
-
