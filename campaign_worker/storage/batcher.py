@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from campaign_worker.errors import RowRefused
+from campaign_worker.errors import DatabaseAway, RowRefused
 from campaign_worker.storage.faults import Fault, fault_of
 from metrics import BatchFlushed, Listener
 
@@ -20,14 +20,14 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 _RACES = 8
-"""A batch that loses this many serialization races in a row is treated as failed."""
+"""A batch that loses this many serialization races in a row finds Postgres away."""
 
 
 class Batcher(Generic[Item, Answer]):
     """Collects items and executes them together, one batch at a time; `name` is for the metrics.
 
     `execute` takes a batch and returns an answer per item, in order. It is repeated when the
-    transaction lost a race. When a value was at fault the batch is halved until the item is found
+    transaction lost a race, and once when the connection broke: repeating it must be safe. When a value was at fault the batch is halved until the item is found
     that it belongs to, which gets RowRefused; any other error goes to every item.
     """
 
@@ -95,15 +95,25 @@ class Batcher(Generic[Item, Answer]):
                 future.set_result(answer)
 
     async def _run(self, items: Sequence[Item]) -> Sequence[Answer]:
+        try:
+            return await self._race(items)
+        except DatabaseAway as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            # The reply may be lost and the batch committed: on another connection it finds itself.
+            return await self._race(items)
+
+    async def _race(self, items: Sequence[Item]) -> Sequence[Answer]:
         for race in range(_RACES):
             try:
                 return await self._timed(items)
             except Exception as error:
                 if fault_of(error) is not Fault.AGAIN:
                     raise
+                lost = error
                 # Jitter breaks the tie with whoever we lost to.
                 await asyncio.sleep(random.uniform(0.001, 0.01) * 2**race)  # noqa: S311
-        return await self._timed(items)
+        raise DatabaseAway(f"Postgres: {_RACES} lost races in a row: {lost}") from lost
 
     async def _timed(self, items: Sequence[Item]) -> Sequence[Answer]:
         began_at = time.monotonic()

@@ -18,6 +18,7 @@ from campaign_worker.storage.campaigns import Campaigns
 from campaign_worker.storage.database import Database, DatabaseOptions
 from campaign_worker.storage.ledger import PostgresLedger
 from campaign_worker.storage.recovery import PostgresRecovery
+from metrics import Fanout
 from shutdown import Deadline
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class World:
         self.campaigns = Campaigns(database)
 
     def recovery(self, **options: Any) -> PostgresRecovery:
-        """A recovery whose leases Postgres honours for no time after its start."""
+        """Make a recovery; Postgres honours its leases for no time after its start."""
         given = {"lease_seconds": 0.0, "overdue_seconds": 0.0, "resend_ambiguous": False} | options
         return PostgresRecovery(self.database, **given)
 
@@ -70,7 +71,7 @@ class World:
         )
 
     async def campaign(self, recipients: int = 1, *, status: str = "running") -> Seeded:
-        """A campaign and its recipients; addresses are unlike any other's."""
+        """Make a campaign and its recipients; addresses are unlike any other's."""
         campaign = await self.value(
             "INSERT INTO $campaigns (name, status, template_id, completed_at)"
             " VALUES ('c', $1, $2, CASE WHEN $1 = 'completed' THEN now() END) RETURNING id",
@@ -123,7 +124,7 @@ class World:
         return claim
 
     async def row(self, what: Claimed | CampaignRequest | int) -> dict[str, Any]:
-        """The message's row."""
+        """Read the message's row."""
         if isinstance(what, CampaignRequest):
             where = (what.campaign_id, what.recipient_id, what.step)
             clause = "campaign_id = $1 AND recipient_id = $2 AND step = $3"
@@ -136,15 +137,25 @@ class World:
     async def state(self, what: Claimed | CampaignRequest | int) -> str:
         return str((await self.row(what))["state"])
 
+    async def somebody_waits_for_a_lock(self) -> bool:
+        return bool(
+            await self.value(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
+
     async def counts(self, campaign: Seeded) -> dict[str, int]:
-        """Counts of a campaign that are not 0."""
+        """Return the counts of a campaign that are not 0."""
         (row,) = await self.rows("SELECT * FROM $campaign_counts WHERE campaign_id=$1", campaign.id)
         del row["campaign_id"]
         return {name.removesuffix("_count"): count for name, count in row.items() if count}
 
 
 def ledger_over(database: Database) -> PostgresLedger:
-    return PostgresLedger(database, lease_seconds=LEASE_SECONDS, normalize=normalize)
+    return PostgresLedger(
+        database, lease_seconds=LEASE_SECONDS, normalize=normalize, listener=Fanout()
+    )
 
 
 def accepted(claim: Claimed, reply: str = "250 2.0.0 ok") -> MarkSent:
@@ -152,7 +163,7 @@ def accepted(claim: Claimed, reply: str = "250 2.0.0 ok") -> MarkSent:
 
 
 def inline(key: str = "k", *, to: tuple[str, ...] = ("a@example.com",), **other: Any) -> Any:
-    """A self-contained request."""
+    """Make a self-contained request."""
     fields: dict[str, Any] = {
         "to": to, "subject": "s", "html": None, "text": "t", "sender": None, "reply_to": None,
         "cc": (), "bcc": (), "headers": {}, "attachments": (),
@@ -171,7 +182,7 @@ def _qualified(query: str) -> str:
 
 @contextlib.asynccontextmanager
 async def opened(url: str, **options: Any) -> AsyncIterator[Database]:
-    """A pool that is closed at the end."""
+    """Open a pool that is closed at the end."""
     database = Database(DatabaseOptions(url, **options))
     await database.open()
     try:
@@ -182,12 +193,12 @@ async def opened(url: str, **options: Any) -> AsyncIterator[Database]:
 
 @contextlib.asynccontextmanager
 async def world_of(url: str, **options: Any) -> AsyncIterator[World]:
-    """Everything over one database, closed at the end."""
+    """Open everything over one database; closed at the end."""
     async with opened(url, **options) as database:
         raw = await asyncpg.connect(url)
-        world = World(database, raw)
         try:
+            world = World(database, raw)
             yield world
-        finally:
             await world.ledger.close(Deadline.after(2))
+        finally:
             await raw.close(timeout=2)

@@ -72,8 +72,10 @@ async def test_a_name_that_needs_quotes_is_refused(empty_database_url: str, sche
         "CREATE TABLE campaign_worker.campaigns (id text)",
         "CREATE TABLE campaign_worker.users (id text)",
         "CREATE VIEW campaign_worker.something AS SELECT 1",
-        "CREATE FUNCTION campaign_worker.check_message_transition() RETURNS int"
-        " LANGUAGE sql AS 'SELECT 1'",
+        (
+            "CREATE FUNCTION campaign_worker.check_message_transition() RETURNS int"
+            " LANGUAGE sql AS 'SELECT 1'"
+        ),
     ],
 )
 async def test_a_schema_that_holds_what_is_not_ours_is_refused_and_left_alone(
