@@ -37,7 +37,7 @@ $(VENV)/.ready: pyproject.toml requirements/dev.txt
 
 .PHONY: demo
 demo: venv ## run a campaign of 500 and redeploy the worker in its middle (ARGS='--recipients 200')
-	$(BIN)/campaign-worker demo $(ARGS)
+	@$(BIN)/campaign-worker demo $(ARGS)
 
 .PHONY: test
 test: venv ## run all tests on real Redis, Postgres and SMTP servers (ARGS='-k settings')

@@ -35,7 +35,7 @@ def print_table(report: Report, stream: TextIO) -> None:
 def _lines(report: Report) -> list[tuple[str, str]]:
     lines = [
         ("jobs enqueued", str(report.enqueued)),
-        ("follow-ups of these", str(report.follow_ups)),
+        ("follow-ups sent", str(report.follow_ups)),
         ("mails accepted by the SMTP server", str(report.accepted)),
         ("sent in Postgres", str(report.sent)),
         ("lost", str(report.lost)),

@@ -77,6 +77,7 @@ class Watch:
         display: Display,
         campaign_id: int,
         mails: int,
+        stuck_seconds: float = STUCK_SECONDS,
     ) -> None:
         self._connection = connection
         self._stack = stack
@@ -84,6 +85,7 @@ class Watch:
         self._display = display
         self._campaign_id = campaign_id
         self._mails = mails
+        self._stuck_seconds = stuck_seconds
         self._began_at = time.monotonic()
         self._workers: list[Worker] = []
 
@@ -94,7 +96,7 @@ class Watch:
     async def until(self, reached: Callable[[Snapshot], bool], step: str) -> Snapshot:
         """Wait for a moment and return its snapshot; nothing is awaited between the two.
 
-        Raises DemoFailed when a worker ends badly, or when nothing has changed for 30 seconds.
+        Raises DemoFailed when a worker ends badly, or when nothing changes for too long.
         """
         changed_at, last = time.monotonic(), ""
         while True:
@@ -106,7 +108,7 @@ class Watch:
             seen = f"{snapshot.accepted} {snapshot.first_sent} {snapshot.follow_ups_sent}"
             if seen != last:
                 changed_at, last = time.monotonic(), seen
-            elif time.monotonic() - changed_at > STUCK_SECONDS:
+            elif time.monotonic() - changed_at > self._stuck_seconds:
                 raise self._stuck(snapshot, step)
             await asyncio.sleep(POLL_SECONDS)
 
@@ -152,7 +154,7 @@ class Watch:
 
     def _stuck(self, snapshot: Snapshot, step: str) -> DemoFailed:
         problem = (
-            f"no progress for {STUCK_SECONDS:g} s: {snapshot.accepted} of {self._mails} mails"
+            f"no progress for {self._stuck_seconds:g} s: {snapshot.accepted} of {self._mails} mails"
             f" accepted, {snapshot.sent} rows sent, {snapshot.open} rows open"
         )
         logs = [f"{worker.name}:\n{worker.log_tail()}" for worker in self._workers]
