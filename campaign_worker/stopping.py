@@ -5,6 +5,7 @@ One deadline, stamped by the first signal; each phase gets what is left of it. O
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ log = structlog.get_logger(__name__)
 ABORT_SHARE = 0.25
 ABORT_SECONDS_MOST = 5.0
 """Reserve for handing back and writing: a quarter of the budget, 5 s at most."""
+
+HURRIED_PHASE_SECONDS = 2.0
+"""What a phase after a second signal may take at most, however much of the budget is left."""
 
 
 class Closing(Protocol):
@@ -165,27 +169,37 @@ class Stop:
         await unless(drained(), self.signals.escalated(StopLevel.ABORT))
 
     async def _abort(self, deadline: Deadline) -> None:
+        deadline = self._hurried(deadline)
         for worker in self.workers:
             worker.abort(AbortReason.SHUTDOWN)
-        for worker in self.workers:
-            if not await worker.drain(deadline.sooner(deadline.remaining() / 2)):
-                await worker.hand_back(deadline)
+        # Side by side: no queue may use up what the others have to hand back in.
+        await asyncio.gather(*(_end_jobs(worker, deadline) for worker in self.workers))
 
     async def _flush(self, deadline: Deadline) -> None:
-        await self.ledger.close(deadline)
+        await self.ledger.close(self._hurried(deadline))
         await self.leases.stop()
 
     async def _close_transports(self, deadline: Deadline) -> None:
         for transport in self.transports:
-            await transport.close(deadline)
+            await transport.close(self._hurried(deadline))
 
     async def _close_database(self, deadline: Deadline) -> None:
-        await self.database.close(deadline)
+        await self.database.close(self._hurried(deadline))
 
     async def _close_workers(self, deadline: Deadline) -> None:
-        for worker in self.workers:
-            await worker.close(deadline=deadline)
+        deadline = self._hurried(deadline)
+        await asyncio.gather(*(worker.close(deadline=deadline) for worker in self.workers))
+
+    def _hurried(self, deadline: Deadline) -> Deadline:
+        if self.signals.level < StopLevel.ABORT:
+            return deadline
+        return deadline.at_most(HURRIED_PHASE_SECONDS)
 
     def _report(self, report: PhaseReport) -> None:
         event = ShutdownPhaseEnded(report.name, report.seconds, report.result.value)
         self.listener.on_event(event)
+
+
+async def _end_jobs(worker: Worker, deadline: Deadline) -> None:
+    if not await worker.drain(deadline.sooner(deadline.remaining() / 2)):
+        await worker.hand_back(deadline)
