@@ -111,7 +111,7 @@ class Pool:
         return None
 
     def _take_back(self, connection: Connection) -> None:
-        if not connection.reusable or self._closed:
+        if not connection.reusable:
             connection.abort()
         elif connection.mails >= self._options.messages_per_connection:
             self._farewell(connection)

@@ -20,8 +20,7 @@ from campaign_worker.mail.connect import ConnectOptions, connect, default_contex
 from campaign_worker.mail.dialogue import BeforeDot, Connection, Prepared, prepare
 from campaign_worker.mail.pool import QUIT_SECONDS, Lease, Pool, PoolOptions
 from campaign_worker.mail.smtp_url import SmtpEndpoint
-from metrics.events import MailSent, SmtpConnected
-from metrics.listener import Listener
+from metrics import Listener, SmtpConnected
 from shutdown import Deadline
 
 _CLOSING = 421
@@ -52,28 +51,10 @@ class SmtpSession:
         whose phase BODY alone leaves the outcome unknown; errors.TransportDown when a connection
         had gone stale and no other can be opened; what `before_dot` raises comes through.
         """
-        began = time.monotonic()
-        result = "interrupted"
-        try:
-            mail = prepare(envelope, content)
-            await self._begin(mail)
-            timeout = self._transport.send_timeout_seconds
-            accepted = await self._lease.connection.finish(mail, before_dot, timeout)
-            result = "accepted"
-        except SmtpRefused:
-            result = "refused"
-            raise
-        except SmtpLost:
-            result = "lost"
-            raise
-        except TransportDown:
-            result = "down"
-            raise
-        else:
-            return accepted
-        finally:
-            seconds = time.monotonic() - began
-            self._transport.tell(MailSent(self._transport.name, result, seconds))
+        mail = prepare(envelope, content)
+        await self._begin(mail)
+        timeout_seconds = self._transport.send_timeout_seconds
+        return await self._lease.connection.finish(mail, before_dot, timeout_seconds)
 
     async def _begin(self, mail: Prepared) -> None:
         transport = self._transport
@@ -96,7 +77,8 @@ class SmtpSession:
 class SmtpTransport:
     """One SMTP server with a bounded number of connections. Fulfils delivery.ports.Transport.
 
-    `ssl_context` None: the system's authorities. `listener` hears SmtpConnected and MailSent.
+    `ssl_context` None: the system's authorities. `listener` hears SmtpConnected;
+    delivery, which knows what became of a mail, tells MailSent.
     """
 
     def __init__(  # noqa: PLR0913 - settings of one server, passed by name
@@ -154,11 +136,6 @@ class SmtpTransport:
         """Close all connections: QUIT where idle, at most a second; what is in use is cut."""
         await self._pool.close(deadline)
 
-    def tell(self, event: MailSent | SmtpConnected) -> None:
-        """Pass an event to the listener."""
-        if self._listener is not None:
-            self._listener.on_event(event)
-
     async def _connect(self) -> Connection:
         began = time.monotonic()
         result = "interrupted"
@@ -169,7 +146,9 @@ class SmtpTransport:
             result = error.phase.value
             raise
         finally:
-            self.tell(SmtpConnected(self._name, time.monotonic() - began, result))
+            if self._listener is not None:
+                seconds = time.monotonic() - began
+                self._listener.on_event(SmtpConnected(self._name, seconds, result))
         return Connection(client)
 
     async def _connect_options(self) -> ConnectOptions:

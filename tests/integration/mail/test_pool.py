@@ -43,6 +43,30 @@ async def test_slots_are_given_in_the_order_of_asking(
     ]
 
 
+async def test_the_connection_used_last_is_used_first(
+    smtp_sink: SmtpSink, transport_to: MakeTransport
+) -> None:
+    transport = transport_to(smtp_sink.url, max_connections=3)
+    await asyncio.gather(*(send(transport) for _ in range(3)))
+    for _ in range(4):
+        await send(transport)
+    assert len({mail.connection for mail in smtp_sink.mails[3:]}) == 1
+
+
+async def test_a_slot_is_not_given_while_the_server_is_gone(
+    own_sink: Any, transport_to: MakeTransport
+) -> None:
+    sink = await own_sink()
+    transport = transport_to(sink.url)
+    async with transport.slot() as session:
+        kept = session._lease.connection
+    await sink.stop()
+    await eventually(lambda: not kept.reusable)
+    with pytest.raises(TransportDown):
+        async with transport.slot():
+            pytest.fail("a slot without a connection")
+
+
 async def test_a_connection_is_left_after_its_share_of_mails(
     smtp_sink: SmtpSink, transport_to: MakeTransport
 ) -> None:
@@ -224,7 +248,7 @@ async def test_closing_cuts_what_is_still_in_use_and_wakes_who_waits(
     await asyncio.sleep(0)
     await transport.close(Deadline.after(1))
     with pytest.raises(SmtpLost) as caught:
-        await using
+        await asyncio.wait_for(using, 1)
     assert caught.value.phase is SmtpPhase.BODY
     with pytest.raises(TransportDown):
-        await waiting
+        await asyncio.wait_for(waiting, 1)

@@ -20,7 +20,6 @@ from campaign_worker.embedded.smtp_script import (
 from campaign_worker.embedded.smtp_server import SmtpSink
 from campaign_worker.errors import AddressError, SmtpLost, SmtpPhase, SmtpRefused
 from campaign_worker.mail.dialogue import to_body
-from metrics import Event, MailSent
 from tests.integration.mail.conftest import CONTENT, MakeServer, MakeTransport, answer, send
 from tests.support import eventually
 
@@ -280,27 +279,6 @@ async def test_an_envelope_that_could_end_its_line_never_reaches_the_server(
     async with transport_to(smtp_sink.url).slot() as session:
         with pytest.raises(AddressError):
             await session.send(Envelope("s@a.example", recipients), CONTENT, Mark())
-
-
-async def test_endings_are_told_to_the_listener(
-    smtp_sink: SmtpSink, transport_to: MakeTransport
-) -> None:
-    events: list[Event] = []
-
-    class Recorder:
-        def on_event(self, event: Event) -> None:
-            events.append(event)
-
-    transport = transport_to(smtp_sink.url, listener=Recorder())
-    smtp_sink.script = by_recipient(Moment.RCPT, {"a@b.example": "550 no", "b@b.example": Hangup()})
-    await send(transport)
-    with pytest.raises(SmtpRefused):
-        await send(transport, "a@b.example")
-    with pytest.raises(SmtpLost):
-        await send(transport, "b@b.example")
-    assert [event.result for event in events if isinstance(event, MailSent)] == [
-        "accepted", "refused", "lost",
-    ]  # fmt: skip
 
 
 _BYTES = st.lists(st.sampled_from([b".", b"\r", b"\n", b"\r\n", b"x", b"..", b"\r\n.\r\n"])).map(
