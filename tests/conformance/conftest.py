@@ -11,10 +11,11 @@ import asyncpg
 import pytest
 
 from campaign_worker.embedded.smtp_server import SmtpSink
-from tests.conformance.harness import App, OurWorker, Post, environment_of
-from tests.fixtures.node import NodeBullMQ
+from tests.conformance.harness import App, NodeWorker, OurWorker, Post, environment_of
+from tests.fixtures.node import NodeBullMQ, connection_of
 
 StartWorker = Callable[..., AbstractAsyncContextManager[OurWorker]]
+StartNodeWorker = Callable[..., AbstractAsyncContextManager[NodeWorker]]
 
 
 @pytest.fixture
@@ -51,5 +52,26 @@ def our_worker(
     async def start(**settings: Any) -> AsyncIterator[OurWorker]:
         async with OurWorker.started(common | settings) as worker:
             yield worker
+
+    return start
+
+
+@pytest.fixture
+def node_worker(
+    node_bullmq: Callable[[int], NodeBullMQ], redis_url: str, prefix: str
+) -> StartNodeWorker:
+    """Return `node_worker(*queues, pause_ms=0, **options)`: a Worker of 6.x, with `async with`."""
+
+    def start(
+        *queues: str, pause_ms: int = 0, **options: Any
+    ) -> AbstractAsyncContextManager[NodeWorker]:
+        return NodeWorker.started(
+            node_bullmq(6),
+            connection=connection_of(redis_url),
+            prefix=prefix,
+            queues=queues,
+            pauseMs=pause_ms,
+            options=options,
+        )
 
     return start

@@ -73,9 +73,9 @@ class App:
         """Add jobs in one go; their ids."""
         return list(await self.call("add", jobs, queue))
 
-    async def job(self, job_id: str) -> dict[str, Any]:
+    async def job(self, job_id: str, *, queue: str = QUEUE) -> dict[str, Any]:
         """Return what Node reads of a job."""
-        found: dict[str, Any] | None = await self.call("job", job_id)
+        found: dict[str, Any] | None = await self.call("job", job_id, queue)
         assert found is not None, f"no job {job_id}"
         return found
 
@@ -83,30 +83,60 @@ class App:
         """Return what Node reads of the jobs in these states."""
         return list(await self.call("jobs", states))
 
-    async def counts(self) -> dict[str, int]:
+    async def counts(self, *, queue: str = QUEUE) -> dict[str, int]:
         """Return the number of jobs by state, without the states that have none."""
-        counts: dict[str, int] = await self.call("counts")
+        counts: dict[str, int] = await self.call("counts", queue)
         return {state: count for state, count in counts.items() if count}
 
-    async def settled(self, timeout_seconds: float = 20.0, **states: int) -> None:
+    async def settled(
+        self, timeout_seconds: float = 20.0, *, queue: str = QUEUE, **states: int
+    ) -> None:
         """Wait until the queue holds exactly these jobs, by state."""
 
         async def so() -> bool:
-            counts = await self.counts()
+            counts = await self.counts(queue=queue)
             assert counts == states, counts
             return True
 
         await eventually(so, timeout_seconds, says=f"queue settled at {states}")
 
-    async def history(self, job_id: str) -> list[str]:
+    async def history(self, job_id: str, *, queue: str = QUEUE) -> list[str]:
         """Return the events that QueueEvents brought of one job, in order."""
-        seen: list[dict[str, Any]] = await self.call("seen")
-        return [one["event"] for one in seen if one.get("jobId") == job_id]
+        return list(await self.call("history", job_id, queue))
 
     async def _read(self) -> None:
         while True:
             reply = await self._process.next_line(timeout_seconds=3600)
             self._answers.pop(reply["id"]).set_result(reply)
+
+
+class NodeWorker:
+    """A Node Worker whose jobs say what they do (worker.mjs); `ran` has each run."""
+
+    def __init__(self, process: NodeProcess) -> None:
+        self._process = process
+        self.ran: list[dict[str, Any]] = []
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls, node: NodeBullMQ, **data: Any) -> AsyncIterator[Self]:
+        """Start it; at the end it closes by itself, as it should."""
+        async with await node.start(NODE_WORKER, data) as process:
+            assert await process.next_line() == {"ready": True}
+            worker = cls(process)
+            reading = asyncio.create_task(worker._read())
+            try:
+                yield worker
+                await process.write_line("close")
+                async with asyncio.timeout(STOP_SECONDS):
+                    await reading
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
+
+    async def _read(self) -> None:
+        async for line in self._process.lines():
+            self.ran.append(line["ran"])
 
 
 class OurWorker:

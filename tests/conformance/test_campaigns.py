@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from campaign_worker.embedded.smtp_script import Moment, Question
+from campaign_worker.embedded.smtp_script import Moment, Script, by_recipient, first_of
 from campaign_worker.embedded.smtp_server import SmtpSink
-from tests.conformance.conftest import StartWorker
-from tests.conformance.harness import App, Post, job
+from tests.conformance.conftest import StartNodeWorker, StartWorker
+from tests.conformance.harness import QUEUE, App, Post, job
 from tests.support import eventually
 
 pytestmark = pytest.mark.node
@@ -17,6 +17,8 @@ OPTIONS = {
     "backoff": {"type": "exponential", "delay": 100},
     "removeOnFail": False,
 }
+REFERENCE = "reference"
+COUNTED = ("state", "attemptsMade", "attemptsStarted", "stacktraces")
 
 
 def first_mails(campaign: int, recipients: list[int]) -> list[dict[str, object]]:
@@ -50,3 +52,91 @@ async def test_a_thousand_jobs_are_a_thousand_mails_rows_and_results(
         return True
 
     await eventually(all_seen)
+
+
+def once_451_then_kept(temporary: set[str], bounced: set[str]) -> Script:
+    """451 to the first try of some, 550 to every try of others."""
+    return first_of(
+        by_recipient(Moment.RCPT, dict.fromkeys(temporary, "451 4.7.1 come back"), tries=1),
+        by_recipient(Moment.RCPT, dict.fromkeys(bounced, "550 5.1.1 no such user")),
+    )
+
+
+async def test_temporary_refusals_are_retried_and_counted_as_a_node_worker_counts(
+    app: App, our_worker: StartWorker, node_worker: StartNodeWorker, post: Post, smtp_sink: SmtpSink
+) -> None:
+    addresses = [f"r{number}@example.net" for number in range(300)]
+    temporary = set(addresses[::3])
+    smtp_sink.script = once_451_then_kept(temporary, set())
+    campaign, recipients = await post.campaign(addresses)
+    await app.call("watch")
+    await app.call("watch", REFERENCE)
+    async with our_worker(), node_worker(REFERENCE):
+        ids = await app.add(*first_mails(campaign, recipients))
+        (reference,) = await app.add(job({"plan": ["fail", "complete"]}, **OPTIONS), queue=REFERENCE)
+        await app.settled(completed=300)
+        await app.settled(queue=REFERENCE, completed=1)
+    assert sorted(smtp_sink.accepted.items()) == sorted((one, 1) for one in addresses)
+    assert await post.states() == {"sent": 300}
+    by_node = await app.job(reference, queue=REFERENCE)
+    told = await eventually(lambda: _completed_history(app, reference, REFERENCE))
+    for job_id, address in zip(ids, addresses, strict=True):
+        if address in temporary:
+            ours = await app.job(job_id)
+            assert {key: ours[key] for key in COUNTED} == {key: by_node[key] for key in COUNTED}
+            assert "451 4.7.1 come back" in ours["failedReason"]
+            assert await app.history(job_id) == told
+    assert "delayed" in told
+    assert (by_node["state"], by_node["stacktraces"]) == ("completed", 1)
+    # 4.x reads a field that only its own scripts write (docs/conformance.md).
+    assert by_node["attemptsMade"] == (0 if app.node.major == 4 else 2)
+    failures = await post.rows(
+        "SELECT r.email = ANY ($1) AS refused, m.attempts, count(*)"
+        " FROM campaign_worker.messages m"
+        " JOIN campaign_worker.recipients r ON r.id = m.recipient_id GROUP BY 1, 2 ORDER BY 1",
+        sorted(temporary),
+    )
+    assert failures == [(False, 0, 200), (True, 1, 100)]
+
+
+async def _completed_history(app: App, job_id: str, queue: str = QUEUE) -> list[str]:
+    history = await app.history(job_id, queue=queue)
+    assert "completed" in history, history
+    return history
+
+
+async def test_hard_bounces_end_in_suppression_without_a_second_try(
+    app: App, our_worker: StartWorker, post: Post, smtp_sink: SmtpSink
+) -> None:
+    addresses = [f"r{number}@example.net" for number in range(40)]
+    bounced = set(addresses[:10])
+    smtp_sink.script = once_451_then_kept(set(), bounced)
+    campaign, recipients = await post.campaign(addresses)
+    await app.call("watch")
+    async with our_worker():
+        ids = await app.add(*first_mails(campaign, recipients))
+        await app.settled(completed=30, failed=10)
+
+        async def finished() -> bool:
+            return (await post.counts(campaign))["status"] == "completed"
+
+        await eventually(finished)
+    assert sorted(smtp_sink.accepted) == sorted(set(addresses) - bounced)
+    assert await post.counts(campaign) == {
+        "status": "completed",
+        "sent_count": 30,
+        "failed_count": 10,
+        "bounced_count": 10,
+    }
+    rows = await post.rows(
+        "SELECT r.email, m.reason, m.attempts, s.reason FROM campaign_worker.messages m"
+        " JOIN campaign_worker.recipients r ON r.id = m.recipient_id"
+        " JOIN campaign_worker.suppressions s ON s.address = r.email WHERE m.state = 'failed'"
+    )
+    assert sorted(rows) == [(one, "hard_bounce", 1, "hard_bounce") for one in sorted(bounced)]
+    for job_id in ids[:10]:
+        failed = await app.job(job_id)
+        assert failed["state"] == "failed"
+        assert failed["attemptsMade"] == (0 if app.node.major == 4 else 1)
+        assert failed["failedReason"].startswith("hard_bounce")
+        assert await app.history(job_id) == ["added", "waiting", "active", "failed"]

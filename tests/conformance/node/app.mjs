@@ -84,13 +84,17 @@ const calls = {
     }
     await watcher.waitUntilReady();
   },
-  seen: () => seen,
+  seen: (name = defaultQueue) => seen.filter(({ queue }) => queue === name),
+  history: (id, name = defaultQueue) =>
+    seen.filter(({ queue, jobId }) => queue === name && jobId === id).map(({ event }) => event),
   // {event: number of jobs} and the number of events: less to carry than all of them.
-  tally() {
+  tally(name) {
     const jobs = {};
-    for (const { event, jobId } of seen) (jobs[event] ??= new Set()).add(jobId);
     const events = {};
-    for (const { event } of seen) events[event] = (events[event] ?? 0) + 1;
+    for (const { event, jobId } of calls.seen(name)) {
+      (jobs[event] ??= new Set()).add(jobId);
+      events[event] = (events[event] ?? 0) + 1;
+    }
     return {
       events,
       jobs: Object.fromEntries(Object.entries(jobs).map(([event, ids]) => [event, ids.size])),

@@ -1,5 +1,6 @@
 // A Node Worker whose jobs say themselves what becomes of them; it reports each job it ran.
-// INPUT: {connection, prefix, queues, options}. Lines: {"ready": true}, then {"ran": {queue, id, data, attempt}}.
+// INPUT: {connection, prefix, queues, options, pauseMs}.
+// Lines: {"ready": true}, then {"ran": {queue, id, data, attempt}} for each run.
 // data.plan is what each attempt does (the last entry serves all later ones); without it: complete.
 import { createRequire } from "node:module";
 
@@ -40,10 +41,10 @@ async function process_(job, token) {
 
 const workers = queues.map((name) => new Worker(name, process_, { connection, prefix, ...options }));
 for (const worker of workers) worker.on("error", (error) => console.error(error));
-process.stdin.on("end", async () => {
+// Any line on stdin asks it to close.
+process.stdin.once("data", async () => {
   await Promise.all(workers.map((worker) => worker.close()));
   process.exit(0);
 });
-process.stdin.resume();
 await Promise.all(workers.map((worker) => worker.waitUntilReady()));
 say({ ready: true });
