@@ -287,6 +287,7 @@ _BYTES = st.lists(st.sampled_from([b".", b"\r", b"\n", b"\r\n", b"x", b"..", b"\
 
 
 @given(_BYTES | st.binary(max_size=50))
+@settings(deadline=None)
 @example(b"")
 @example(b".\r\n")
 @example(b"a\r\n.")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campaign_worker.delivery import classify
@@ -126,6 +126,7 @@ def test_hints_reach_transient_and_throttled_verdicts() -> None:
         assert found == kind(f"rcpt: {code} {text}", 120.0)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(list(SmtpPhase)),
     st.integers(400, 599),
