@@ -30,9 +30,10 @@ $(VENV)/.ready: pyproject.toml requirements/dev.txt
 	name another one with make PYTHON=/path/to/python." >&2; exit 1; }
 	@test -x $(BIN)/python && $(BIN)/python -c '$(FITS)' 2>/dev/null \
 	|| "$(PYTHON)" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	$(BIN)/python -m campaign_worker.embedded.fetch_redis
+	@echo "building $(VENV)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . >&2
+	@$(BIN)/python -m campaign_worker.embedded.fetch_redis >&2
 	@touch $@
 
 .PHONY: demo
