@@ -102,6 +102,7 @@ class App:
             probe_database=self._database.ping,
             probe_transports={name: one.probe for name, one in self._transports.items()},
             listener=self._listener,
+            transport_probe_seconds=settings.transport_probe_seconds,
         )
         self._reconciler = self._build_reconciler()
         self._watch = Watch(self._queues, self._listener)

@@ -18,7 +18,6 @@ from shutdown import StartStop
 
 log = structlog.get_logger(__name__)
 
-TRANSPORT_PROBE_SECONDS = 10.0
 _DATABASE_PROBE_SECONDS = 0.25
 _RELAPSE_SECONDS = 10.0
 
@@ -52,7 +51,7 @@ class IntakeGate(StartStop):
         probe_database: Probe,
         probe_transports: Mapping[str, Probe],
         listener: Listener,
-        transport_probe_seconds: float = TRANSPORT_PROBE_SECONDS,
+        transport_probe_seconds: float,
     ) -> None:
         super().__init__()
         self._probe_database = probe_database

@@ -64,6 +64,13 @@ class MailSettings(Base):
     smtp_idle_timeout_seconds: Annotated[float, About(unit="s")] = Field(
         default=15.0, gt=0, le=3600, description="How long an unused connection is kept."
     )
+    transport_probe_seconds: Annotated[float, About(unit="s")] = Field(
+        default=10.0,
+        ge=0.1,
+        le=3600,
+        description="How often a server that cannot be reached, or refuses us, is tried again; its "
+        "mails wait and spend no attempt.",
+    )
     send_timeout_seconds: Annotated[float, About(unit="s")] = Field(
         default=60.0,
         gt=0,
