@@ -110,7 +110,7 @@ class Endgame:
         verdict = classify(error)
         match verdict:
             case HardBounce(detail):
-                everybody = handed.mail.envelope.recipients
+                everybody = _at_fault(handed.mail.envelope.recipients, error)
                 return MarkFailed(
                     FailReason.HARD_BOUNCE, detail, attempt_spent=True, suppress=everybody
                 )
@@ -175,6 +175,16 @@ def _outcome_of(ending: Ending, next_step: NextStep | None) -> Outcome:
             return outcomes.InDoubt(detail, resend=resend)
         case _:
             assert_never(ending)
+
+
+def _at_fault(recipients: tuple[str, ...], error: SmtpRefused | SmtpLost) -> tuple[str, ...]:
+    """Say whose address is dead.
+
+    At RCPT the mildest of all refusals speaks for all recipients; after that one reply stands for
+    the whole mail, and of several recipients nobody can tell whose it is.
+    """
+    alone = len(recipients) == 1
+    return recipients if alone or error.phase is SmtpPhase.RCPT else ()
 
 
 def _bare(ending: Ending) -> Ending:

@@ -123,6 +123,9 @@ class Pipeline:
             answer = await _answer(session.send(mail.envelope, mail.content, mark))
         except NothingBegun:
             return await self._endgame.settle(claim, MarkReleased("interrupted"))
+        except AddressError as error:
+            ending = MarkFailed(FailReason.RENDER_ERROR, str(error), attempt_spent=False)
+            return await self._endgame.settle(claim, ending)
         except BaseException:
             # Cancelled at the stop deadline, or Postgres was away at the mark.
             if mark.committed:

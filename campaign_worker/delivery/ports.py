@@ -20,8 +20,9 @@ class Session(Protocol):
     ) -> Accepted:
         """Send one mail; await `before_dot` before the first write that can hold the final dot.
 
-        Raises errors.SmtpRefused and errors.SmtpLost; what `before_dot` raises comes through
-        unchanged, and nothing of the body has been written then.
+        Raises errors.SmtpRefused and errors.SmtpLost; errors.TransportDown and AddressError with
+        nothing begun. What `before_dot` raises comes through unchanged, and nothing of the body
+        has been written then.
         """
         ...
 
