@@ -27,8 +27,9 @@ class Batcher(Generic[Item, Answer]):
     """Collects items and executes them together, one batch at a time; `name` is for the metrics.
 
     `execute` takes a batch and returns an answer per item, in order. It is repeated when the
-    transaction lost a race, and once when the connection broke: repeating it must be safe. When a value was at fault the batch is halved until the item is found
-    that it belongs to, which gets RowRefused; any other error goes to every item.
+    transaction lost a race, and once when the connection broke: repeating it must be safe. When a
+    value was at fault the batch is halved until the item is found that it belongs to, which gets
+    RowRefused; any other error goes to every item.
     """
 
     def __init__(

@@ -50,12 +50,13 @@ class Campaigns:
 
     async def fan_out(self, campaign_id: int, queue: str) -> int:
         """Make the missing rows of first mails, page by page; how many were made."""
-        made = 0
+        made = after = 0
         while True:
-            rows = await self._database.fetch("fan_out", campaign_id, queue, _PAGE)
-            made += len(rows)
-            if len(rows) < _PAGE:
+            (page,) = await self._database.fetch("fan_out", campaign_id, queue, after, _PAGE)
+            if page["last"] is None:
                 return made
+            after = page["last"]
+            made += page["made"]
 
     async def pending_count(self, campaign_id: int) -> int:
         """How many rows are scheduled."""

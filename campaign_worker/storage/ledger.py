@@ -60,7 +60,7 @@ class PostgresLedger:
 
     async def renew(self, owned: Sequence[tuple[int, str]]) -> set[int]:
         """Renew leases of (id, token); answer the ids that are still ours."""
-        return await self._update_owned("renew_leases", owned)
+        return {message_id for message_id, _ in await self._update_owned("renew_leases", owned)}
 
     async def settle(self, settlement: Settlement) -> SettleAnswer:
         """Write a row's ending. Repeating it is safe."""
@@ -86,16 +86,18 @@ class PostgresLedger:
 
     async def _mark_batch(self, items: Sequence[tuple[int, str]]) -> list[bool]:
         mine = await self._update_owned("mark_messages", items)
-        return [message_id in mine for message_id, _ in items]
+        return [item in mine for item in items]
 
-    async def _update_owned(self, statement: str, owned: Sequence[tuple[int, str]]) -> set[int]:
+    async def _update_owned(
+        self, statement: str, owned: Sequence[tuple[int, str]]
+    ) -> set[tuple[int, str]]:
         rows = await self._database.fetch(
             statement,
             [message_id for message_id, _ in owned],
             [token for _, token in owned],
             self._lease_seconds,
         )
-        return {row["id"] for row in rows}
+        return {(row["id"], row["token"]) for row in rows}
 
 
 async def _bounded(waiting: Awaitable[None], deadline: Deadline) -> None:

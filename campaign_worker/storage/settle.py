@@ -43,24 +43,28 @@ class Settler:
                 self._database.sql["settle_messages"],
                 *([column[index] for column in columns] for index in range(8)),
             )
-            written = {row["id"] for row in rows}
-            standing = await self._standing(connection, items, written)
-            taken = [item for item in items if item.id in written or _stands(item, standing)]
-            steps = await self._after(connection, taken)
+            # By token too: a superseded owner may settle in the same batch as the new one.
+            written = {(row["id"], row["token"]) for row in rows}
+            rest = [item for item in items if (item.id, item.token) not in written]
+            standing = await self._standing(connection, rest)
+            taken = written | {(item.id, item.token) for item in rest if _stands(item, standing)}
+            steps = await self._after(
+                connection, [item for item in items if (item.id, item.token) in taken]
+            )
         return [
             Settled(steps.get(item.id))
-            if item in taken
+            if (item.id, item.token) in taken
             else Superseded(standing.get(item.id, ("absent", None))[0])
             for item in items
         ]
 
     async def _standing(
-        self, connection: PoolConnectionProxy, items: Sequence[Settlement], written: set[int]
+        self, connection: PoolConnectionProxy, items: Sequence[Settlement]
     ) -> dict[int, tuple[str, str | None]]:
-        rest = sorted({item.id for item in items} - written)
-        if not rest:
+        if not items:
             return {}
-        rows = await connection.fetch(self._database.sql["read_settled"], rest)
+        ids = sorted({item.id for item in items})
+        rows = await connection.fetch(self._database.sql["read_settled"], ids)
         return {row["id"]: (row["state"], row["token"]) for row in rows}
 
     async def _after(

@@ -9,4 +9,4 @@ FROM (
     ORDER BY x.id FOR NO KEY UPDATE OF x
 ) mine
 WHERE m.id = mine.id
-RETURNING m.id
+RETURNING m.id, m.token

@@ -1,8 +1,11 @@
-INSERT INTO {schema}.messages (campaign_id, recipient_id, step, due_at, queue)
+-- The app may have added the follow-up's job, and so its row, before the first mail went out: the
+-- row then still keeps its distance from it.
+INSERT INTO {schema}.messages AS n (campaign_id, recipient_id, step, due_at, queue)
 SELECT m.campaign_id, m.recipient_id, f.step, m.sent_at + make_interval(secs => f.delay_seconds),
        m.queue
 FROM {schema}.messages m
 JOIN {schema}.follow_ups f ON f.campaign_id = m.campaign_id AND f.step = m.step + 1
 WHERE m.id = ANY ($1::bigint[]) AND m.state = 'sent'
 ORDER BY m.id
-ON CONFLICT DO NOTHING
+ON CONFLICT (campaign_id, recipient_id, step) DO UPDATE SET due_at = excluded.due_at
+    WHERE n.state = 'scheduled' AND n.due_at < excluded.due_at

@@ -15,7 +15,7 @@ SET state = w.state,
     settled_at = CASE WHEN w.state <> 'scheduled' THEN clock_timestamp() END,
     bounced_at = CASE WHEN w.reason = 'hard_bounce' THEN clock_timestamp() ELSE m.bounced_at END
 FROM (
-    SELECT x.id, s.state, s.reason, s.detail, s.attempts_spent, s.seconds, s.message_id
+    SELECT x.id, s.token, s.state, s.reason, s.detail, s.attempts_spent, s.seconds, s.message_id
     FROM {schema}.messages x
     JOIN unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[],
                 $7::float8[], $8::text[])
@@ -25,4 +25,4 @@ FROM (
     ORDER BY x.id FOR NO KEY UPDATE OF x
 ) w
 WHERE m.id = w.id
-RETURNING m.id
+RETURNING m.id, w.token
