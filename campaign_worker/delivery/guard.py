@@ -13,10 +13,10 @@ PREVIOUS_STEP_RECHECK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class GuardFacts:
-    """What Postgres said about one locked row. `previous_*` are of the last step before that has a
-    row, if any. `step_known` is False when the follow-up was taken out of its campaign.
+    """What Postgres said about one locked row.
 
-    `suppressed` is the reason that the address is suppressed for, else None.
+    `previous_*` are of the last step before that has a row, if any. `step_known` is False when the
+    follow-up was taken out of its campaign. `suppressed` is the reason that the address is suppressed for, else None.
     """
 
     campaign_status: str | None

@@ -6,7 +6,6 @@ camelCase and snake_case both serve. Pure: touches nothing but its arguments.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from typing import Annotated, Any, TypeVar
 
@@ -53,7 +52,9 @@ def parse(name: str, data: Any, *, queue: str, job_id: str, timestamp_ms: int) -
         return CampaignRequest(first.campaign_id, first.recipient_id)
     if "to" not in data:
         raise PayloadError("recipientId", "is missing (or `to`, for a self-contained mail)")
-    inline = _validated(_Inline, data)
+    # JSON has no `undefined`: what a Node app leaves out may come as null.
+    given = {field: value for field, value in data.items() if value is not None}
+    inline = _validated(_Inline, given)
     default_key = f"{queue}/{job_id}/{timestamp_ms}"
     key = inline.idempotency_key or default_key
     return InlineRequest(_short_key(key), inline.campaign_id, _inline_mail(inline))
@@ -138,7 +139,9 @@ def _validated(model: type[_Model], data: dict[str, Any]) -> _Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        errors = error.errors(include_url=False, include_input=False)
+        # What may not be there (`path` of an attachment) says more than what is missing without it.
+        first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
         field = ".".join(str(part) for part in first["loc"]) or "data"
         raise PayloadError(field, first["msg"].removeprefix("Value error, ")) from None
 
@@ -170,7 +173,7 @@ def _attachment(index: int, given: _AttachmentPayload) -> Attachment:
     elif given.encoding == "base64":
         try:
             content = base64.b64decode(given.content, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise PayloadError(field, "is not base64") from error
     elif given.encoding in ("utf-8", "utf8"):
         content = given.content.encode()
