@@ -57,7 +57,7 @@ class AbortSignal:
         self.valid_until = -math.inf
 
     def renew(self, until: float) -> None:
-        """Take over a renewal's result; a lock that was lost stays lost. Lock renewer's thread only."""
+        """Take over a renewal's result; a lock that was lost stays lost. The renewer's alone."""
         if self._reason is None and self.valid_until != -math.inf:
             self.valid_until = until
 

@@ -1,9 +1,8 @@
 """The one place where scripts of the bullmq package are changed: pushes onto a paused queue.
 
 bullmq 4 and 5 pause a queue by renaming `wait` to `paused`, and resume it by renaming back, over
-whatever the 6.x scripts pushed to `wait` meanwhile: those jobs exist in no list any more. The amended
-scripts push to `paused` while such a queue is paused. 6.x resumes by merging `paused` into `wait`, so
-this is safe with every version.
+whatever the 6.x scripts pushed to `wait` meanwhile: those jobs are in no list any more. Amended,
+scripts push to `paused` then. 6.x resumes by merging `paused` into `wait`: safe with any version.
 """
 
 from __future__ import annotations

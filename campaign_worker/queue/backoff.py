@@ -1,4 +1,4 @@
-"""How long a failed job waits before its next attempt (bullmq: backoffs.ts). Pure but for chance."""
+"""How long a failed job waits before its next attempt (bullmq: backoffs.ts). Pure but for luck."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def backoff_delay(
 ) -> int | None:
     """Milliseconds to wait; 0 means at once, None means that the strategy gives the job up (-1).
 
-    Raises SettingsError for a backoff type that nobody provides, and whatever a custom strategy raises.
+    Raises SettingsError for a backoff type that nobody provides, and what a custom strategy raises.
     """
     backoff = normalize(job.opts.get("backoff"))
     if backoff is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from campaign_worker.errors import RedisAway
+from campaign_worker.errors import CampaignWorkerError
 from campaign_worker.queue.link import Backoff
 from campaign_worker.queue.wire import Wire
 
@@ -69,7 +69,7 @@ class Blocker:
                 await self._wanted.wait()
                 try:
                     popped = await self._block()
-                except (RedisError, RedisAway, OSError, TimeoutError):
+                except (RedisError, CampaignWorkerError, OSError, TimeoutError):
                     # The command connection reports outages; this one just comes back.
                     await asyncio.sleep(backoff.next())
                     continue

@@ -26,6 +26,6 @@ class RedisClock:
         return int(time.time() * 1000 + self._offset_ms)
 
     def sync(self, asked_at: float, reply: list[str], answered_at: float) -> None:
-        """Take over a TIME reply (`[seconds, microseconds]`); `asked_at` and `answered_at` are time.time()."""
+        """Take over a TIME reply (`[seconds, microseconds]`), and time.time() before and after."""
         redis_ms = int(reply[0]) * 1000 + int(reply[1]) / 1000
         self._offset_ms = redis_ms - (asked_at + answered_at) * 500

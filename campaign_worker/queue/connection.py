@@ -64,8 +64,8 @@ class ConnectionSpec:
     ) -> ConnectionSpec:
         """Read a URL, a dict of options or an existing client's settings.
 
-        Raises SettingsError for a value that is none of these or wrong, and UnsupportedOption for an
-        option that is not honoured.
+        Raises SettingsError for a value that is none of these or wrong, and UnsupportedOption for
+        an option that is not honoured.
         """
         if value is None:
             return cls()

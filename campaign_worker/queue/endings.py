@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,10 @@ class Completed:
 class Failed:
     """An attempt failed.
 
-    `retry=False` fails the job for good. With `delay_ms=None` the job's own `attempts` and `backoff`
-    decide. A `delay_ms` (milliseconds, 0 = at once) overrules both: the job is tried again after exactly
-    that delay, the attempt is counted, and `attempts` sets no limit, because the caller keeps the count.
+    `retry=False` fails the job for good. With `delay_ms=None` the job's own `attempts` and
+    `backoff` decide. A `delay_ms` (milliseconds, 0 = at once) overrules both: the job is tried
+    again after exactly that delay, the attempt is counted, and `attempts` sets no limit, because
+    the caller keeps the count.
     """
 
     error: BaseException

@@ -20,7 +20,7 @@ from campaign_worker.queue.flight import Tokens
 from campaign_worker.queue.intake import Intake
 from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.link import Link
-from campaign_worker.queue.locks import LockRenewer, RenewalHooks
+from campaign_worker.queue.locks import HeldLock, LockRenewer, RenewalHooks
 from campaign_worker.queue.orphans import return_orphans
 from campaign_worker.queue.protocol import Protocol
 from campaign_worker.queue.scripts import load_scripts
@@ -29,8 +29,12 @@ from campaign_worker.queue.stalled import StalledSweep
 from campaign_worker.queue.writer import QueueJobWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from campaign_worker.queue.connection import ConnectionSpec
     from campaign_worker.queue.options import WorkerOptions
     from campaign_worker.queue.report import Reporter
+    from campaign_worker.queue.scripts import Script
     from campaign_worker.queue.slots import Process
     from shutdown import Deadline
 
@@ -49,15 +53,14 @@ class Engine:
         self, queue: str, process: Process, options: WorkerOptions, report: Reporter
     ) -> None:
         scripts = load_scripts()
-        keys = QueueKeys(queue, options.prefix)
         spec = options.connection
         self._options = options
         self._report = report
-        self.keys = keys
+        self.keys = keys = QueueKeys(queue, options.prefix)
         self.clock = RedisClock()
         self.tokens = Tokens()
         self.intake = Intake(self.clock, options.maximum_rate_limit_delay_ms)
-        self.protocol = Protocol(keys, options, scripts)
+        self.protocol = Protocol(keys, options, scripts, self.clock)
         self.link = Link(
             spec,
             self.clock,
@@ -73,58 +76,67 @@ class Engine:
             duration_ms=options.lock_duration_ms,
             renew_time_ms=options.lock_renew_time_ms,
             hooks=RenewalHooks(
-                lost=lambda lock: self.slots.lock_lost(lock),
+                lost=self._on_lock_lost,
                 renewed=report.locks_renewed,
                 refused=report.locks_refused,
                 failed=report.renewal_failed,
             ),
         )
-        finisher = Finisher(self.link, self.protocol, self.clock, keys, self.tokens)
+        finisher = Finisher(self.link, self.protocol, keys, self.tokens)
         self.slots = Slots(queue, options, process, finisher, self.locks, self.intake, report)
-        self.fetcher = Fetcher(
-            self.link,
-            self.protocol,
-            self.clock,
-            self.intake,
-            self.tokens,
-            has_room=self.slots.has_room,
-            start=self.slots.start,
-            emit=report.emit,
-            on_polled=report.polled,
-        )
-        self.fetcher.block_seconds = options.drain_delay_seconds
+        self.slots.writer = self._job_writer(scripts)
+        self.fetcher = self._fetcher()
         self.slots.on_next = self.fetcher.take
-        self.slots.writer = QueueJobWriter(
-            self.link,
-            self.protocol,
-            keys,
-            self.clock,
-            scripts,
-            on_progress=lambda job, progress: report.emit("progress", job, progress),
-        )
-        self.blocker = Blocker(
-            spec,
-            keys.of("marker"),
-            keys.client_name(options.name),
-            on_marker=self._on_marker,
-            on_timeout=self.intake.poke,
-            block_seconds=lambda: self.fetcher.block_seconds,
-        )
-        self.sweep = StalledSweep(
-            self.link,
-            self.protocol,
-            self.clock,
-            options.stalled_interval_ms,
-            wanted=lambda: not (self.intake.quiet or self.intake.paused),
-            on_recovered=report.stalled,
-            on_error=report.error,
-        )
+        self.blocker = self._blocker(spec)
+        self.sweep = self._sweep()
         self.ready = asyncio.Event()
         self._connected_before = False
         self._second_look: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._link_task: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()
+
+    def _job_writer(self, scripts: Mapping[str, Script]) -> QueueJobWriter:
+        return QueueJobWriter(
+            self.link,
+            self.protocol,
+            self.keys,
+            scripts,
+            on_progress=lambda job, progress: self._report.emit("progress", job, progress),
+        )
+
+    def _fetcher(self) -> Fetcher:
+        fetcher = Fetcher(
+            self.link,
+            self.protocol,
+            self.intake,
+            self.tokens,
+            self._report,
+            has_room=self.slots.has_room,
+            start=self.slots.start,
+        )
+        fetcher.block_seconds = self._options.drain_delay_seconds
+        return fetcher
+
+    def _blocker(self, spec: ConnectionSpec) -> Blocker:
+        return Blocker(
+            spec,
+            self.keys.of("marker"),
+            self.keys.client_name(self._options.name),
+            on_marker=self._on_marker,
+            on_timeout=self.intake.poke,
+            block_seconds=lambda: self.fetcher.block_seconds,
+        )
+
+    def _sweep(self) -> StalledSweep:
+        return StalledSweep(
+            self.link,
+            self.protocol,
+            self._options.stalled_interval_ms,
+            wanted=lambda: not (self.intake.quiet or self.intake.paused),
+            on_recovered=self._report.stalled,
+            on_error=self._report.error,
+        )
 
     def start(self) -> None:
         """Start everything; needs no Redis to be there yet."""
@@ -154,7 +166,7 @@ class Engine:
         """Return when no claim, un-started job or marker is on its way. Unbounded."""
         while True:
             await self.tokens.all_answered()
-            under_way = self.slots.returning | self._errands
+            under_way = {*self.slots.returning, *self._errands}
             if not under_way:
                 return
             await asyncio.wait(under_way)
@@ -173,7 +185,8 @@ class Engine:
         """Let go of everything at once, waiting for nothing: the event loop is going down."""
         self.locks.halt()
         self._cancel_second_look()
-        for task in (*self._tasks, *self._errands, *self.slots.returning):
+        jobs = [active.task for active in self.slots.active.values() if active.task is not None]
+        for task in (*self._tasks, *self._errands, *self.slots.returning, *jobs):
             task.cancel()
         if self._link_task is not None:
             self._link_task.cancel()
@@ -202,6 +215,9 @@ class Engine:
         self.ready.set()
         self.intake.poke()
 
+    def _on_lock_lost(self, lock: HeldLock) -> None:
+        self.slots.lock_lost(lock)
+
     def _on_marker(self, score: float) -> None:
         if not (self.intake.open and self.slots.has_room()):
             self._errand(self._restore_marker())
@@ -215,12 +231,11 @@ class Engine:
         await self.link.call(call.script, call.keys)
 
     async def _return_orphans(self) -> None:
-        active = self.slots.active
         await return_orphans(
             self.link,
             self.protocol,
             self.tokens,
-            runs=lambda job_id, token: token in active and active[token].job.id == job_id,
+            runs=self.slots.holds,
             on_returned=lambda _: self._report.handed_back("lost reply"),
             on_error=self._report.error,
         )

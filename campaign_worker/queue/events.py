@@ -38,7 +38,10 @@ class Emitter:
         self._listeners: dict[str, list[Listener]] = {}
 
     def on(self, event: str, listener: _L) -> _L:
-        """Add a listener. Raises ValueError for an event that is never emitted, TypeError for async."""
+        """Add a listener.
+
+        Raises ValueError for an event that is never emitted, TypeError for an async listener.
+        """
         if event not in EVENTS:
             raise ValueError(f"a worker emits no {event!r}; it emits {', '.join(EVENTS)}")
         if inspect.iscoroutinefunction(listener):
@@ -57,7 +60,7 @@ class Emitter:
         for listener in tuple(self._listeners.get(event, ())):
             try:
                 listener(*arguments)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the listener's own
                 if event == "error":
                     _log.exception("a listener of the event 'error' failed")
                 else:

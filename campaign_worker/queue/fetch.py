@@ -1,4 +1,4 @@
-"""Claims jobs for free slots, one claim at a time, and waits cleverly when there is nothing to claim.
+"""Claims jobs for free slots, one claim at a time, and knows when to try next.
 
 Never repeats a claim whose reply was lost; orphans.py finds what such a claim brought.
 """
@@ -17,11 +17,11 @@ from campaign_worker.queue.protocol import Claimed, Next, NothingDue, parse_next
 
 if TYPE_CHECKING:
     from campaign_worker.queue.blocker import Blocker
-    from campaign_worker.queue.clock import RedisClock
     from campaign_worker.queue.flight import Tokens
     from campaign_worker.queue.intake import Intake
     from campaign_worker.queue.link import Link
     from campaign_worker.queue.protocol import Protocol
+    from campaign_worker.queue.report import Reporter
 
 #: Longest time without a claim while idle, should the blocking connection be of no use.
 _BLIND_SECONDS = 2.0
@@ -35,29 +35,27 @@ class Fetcher:
         self,
         link: Link,
         protocol: Protocol,
-        clock: RedisClock,
         intake: Intake,
         tokens: Tokens,
+        report: Reporter,
         *,
         has_room: Callable[[], bool],
         start: Callable[[Claimed, str, float], None],
-        emit: Callable[..., None],
-        on_polled: Callable[[], None],
     ) -> None:
-        """`start(claimed, token, claimed_at)` takes over a job; `claimed_at` is monotonic seconds."""
+        """`start(claimed, token, claimed_at)` takes over a job; the time is monotonic seconds."""
         self._link = link
         self._protocol = protocol
-        self._clock = clock
         self._intake = intake
         self._tokens = tokens
         self._has_room = has_room
         self._start = start
-        self._emit = emit
-        self._on_polled = on_polled
+        self._report = report
         #: How long an idle worker blocks before it looks by itself.
         self.block_seconds = 5.0
         #: Monotonic time of the last claim that Redis answered.
         self.last_claim: float | None = None
+        self._able_since: float | None = None
+        self._told_drained = False
 
     async def run(self, blocker: Blocker) -> None:
         """Claim until cancelled."""
@@ -69,19 +67,28 @@ class Fetcher:
             else:
                 await self._sleep(wait)
 
+    @property
+    def claimless_seconds(self) -> float:
+        """Seconds since a claim was last answered or first possible; 0 while none is possible."""
+        if self._able_since is None:
+            return 0.0
+        return time.monotonic() - max(self._able_since, self.last_claim or 0.0)
+
     def take(self, answer: Next, token: str, claimed_at: float) -> None:
         """Act on what a script said about the next job."""
         self.last_claim = time.monotonic()
-        self._on_polled()
+        self._report.polled()
         match answer:
             case Claimed():
-                self._intake.drained = False
+                self._intake.drained = self._told_drained = False
                 self._start(answer, token, claimed_at)
             case NothingDue(limited_ms=limited) if limited > 0:
                 self._intake.note_limit(limited)
             case NothingDue(due_ms=due):
-                if self._intake.note_empty(due):
-                    self._emit("drained")
+                self._intake.note_empty(due)
+                if not self._told_drained:
+                    self._told_drained = True
+                    self._report.emit("drained")
             case None:
                 self._intake.poke()
 
@@ -89,7 +96,10 @@ class Fetcher:
         intake = self._intake
         if not (intake.open and self._has_room() and self._link.connected):
             blocker.want(wanted=False)
+            self._able_since = None
             return None
+        if self._able_since is None:
+            self._able_since = time.monotonic()
         wait = intake.wait_seconds()
         blocker.want(wanted=intake.drained and not intake.limited)
         if not intake.drained:
@@ -115,7 +125,7 @@ class Fetcher:
 
     async def _claim(self) -> None:
         token = self._tokens.take()
-        call = self._protocol.claim(token, self._clock.now_ms())
+        call = self._protocol.claim(token)
         claimed_at = time.monotonic()
         self._tokens.sent(token)
         try:
@@ -125,7 +135,7 @@ class Fetcher:
             # Whether a job was claimed is found out on the next connection.
             return
         except ResponseError as refusal:
-            self._emit("error", refusal)
+            self._report.error(refusal)
             await asyncio.sleep(_REFUSED_PAUSE_SECONDS)
         finally:
             self._tokens.answered(token)

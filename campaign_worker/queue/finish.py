@@ -1,12 +1,13 @@
 """Writes a job's outcome to Redis and makes sure of it, whatever becomes of the connection.
 
-A finish whose reply was lost is looked up before it is repeated; a lock that merely ran out meanwhile is
-taken again once. What cannot be finished counts as lost and is never turned into a failure.
+A finish whose reply was lost is looked up before it is repeated; a lock that merely ran out
+meanwhile is taken again once. What cannot be finished is lost, and never turned into a failure.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
@@ -27,7 +28,6 @@ from campaign_worker.queue.protocol import Next, NothingDue, parse_next
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from campaign_worker.queue.clock import RedisClock
     from campaign_worker.queue.flight import Tokens
     from campaign_worker.queue.job import Job
     from campaign_worker.queue.keys import QueueKeys
@@ -41,10 +41,15 @@ _PENDING_CHILDREN, _FAILED_CHILDREN = -4, -9
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The outcome is in Redis. `following` is what the script said of the next job, if it was asked."""
+    """The outcome is in Redis.
+
+    `following` is what the script said of the next job, if it was `asked`, at the monotonic
+    `sent_at`. `limit_ms` is how long the queue is rate limited.
+    """
 
     asked: bool = False
     following: Next = None
+    sent_at: float = 0.0
     limit_ms: int = 0
 
 
@@ -78,12 +83,9 @@ class _Tries:
 class Finisher:
     """Carries out moves for the worker's slots."""
 
-    def __init__(
-        self, link: Link, protocol: Protocol, clock: RedisClock, keys: QueueKeys, tokens: Tokens
-    ) -> None:
+    def __init__(self, link: Link, protocol: Protocol, keys: QueueKeys, tokens: Tokens) -> None:
         self._link = link
         self._protocol = protocol
-        self._clock = clock
         self._keys = keys
         self._tokens = tokens
 
@@ -96,7 +98,7 @@ class Finisher:
         lock_duration_ms: int,
         may_fetch: Callable[[], bool],
     ) -> Result:
-        """Carry out `move`, for as long as it takes Redis to come back; callers bound it by cancelling.
+        """Carry out `move`, however long Redis takes to come back; callers bound it by cancelling.
 
         The caller must take over the next job, if one came, before it awaits anything else.
         """
@@ -121,6 +123,7 @@ class Finisher:
         tries.sent_at_ms.add(call.at_ms)
         if fetch:
             self._tokens.sent(token)
+        sent_at = time.monotonic()
         try:
             reply = await self._send(call, move)
         except RedisAway:
@@ -132,7 +135,7 @@ class Finisher:
                 return Lost(rejection)
             await asyncio.sleep(0.1 * 2**tries.rejections)
         else:
-            return self._read(reply, move, fetch=fetch)
+            return self._read(reply, move, sent_at if fetch else None)
         finally:
             if fetch:
                 self._tokens.answered(token)
@@ -150,9 +153,10 @@ class Finisher:
             raise reply
         return reply
 
-    def _read(self, reply: Any, move: Move, *, fetch: bool) -> Result | None:
+    def _read(self, reply: Any, move: Move, asked_at: float | None) -> Result | None:
+        asked, sent_at = asked_at is not None, asked_at or 0.0
         if not isinstance(reply, int):
-            return Settled(asked=fetch, following=parse_next(reply))
+            return Settled(asked, parse_next(reply), sent_at)
         if reply in {_PENDING_CHILDREN, _FAILED_CHILDREN}:
             return Unready(failed_children=reply == _FAILED_CHILDREN)
         if reply < 0:
@@ -160,8 +164,8 @@ class Finisher:
         if isinstance(move, GiveBack):
             return Settled(limit_ms=reply if move.limited else 0)
         # moveToFinished says 0 when there is no other job at all; moveToDelayed does not say.
-        empty = fetch and isinstance(move, Complete | Fail)
-        return Settled(asked=fetch, following=NothingDue() if empty else None)
+        empty = asked and isinstance(move, Complete | Fail)
+        return Settled(asked, NothingDue() if empty else None, sent_at)
 
     async def _fate(
         self, job: Job, token: str, move: Move, tries: _Tries, lock_duration_ms: int
@@ -195,23 +199,18 @@ class Finisher:
         return None
 
     def _call(self, job: Job, token: str, move: Move, *, fetch: bool) -> Call:
-        now_ms = self._clock.now_ms()
         protocol = self._protocol
         match move:
             case Complete():
-                return protocol.complete(job, token, move.value_json, now_ms, fetch=fetch)
+                return protocol.complete(job, token, move.value_json, fetch=fetch)
             case Fail():
-                return protocol.fail(job, token, move.reason, move.fields, now_ms, fetch=fetch)
+                return protocol.fail(job, token, move.reason, move.fields, fetch=fetch)
             case TryAgain(delay_ms=0):
-                return protocol.retry(job, token, move.fields, now_ms)
+                return protocol.retry(job, token, move.fields)
             case TryAgain():
-                fields, delay = move.fields, move.delay_ms
-                return protocol.delay(
-                    job, token, delay, now_ms, fields=fields, skip_attempt=False, fetch=fetch
-                )
+                return protocol.delay(job, token, move.delay_ms, move.fields, fetch=fetch)
             case PutOff():
-                delay = move.until_ms - now_ms
-                return protocol.delay(job, token, delay, now_ms, skip_attempt=True, fetch=fetch)
+                return protocol.put_off(job, token, move.until_ms, fetch=fetch)
             case GiveBack():
                 return protocol.hand_back(job.id, token)
             case LeaveAlone():

@@ -24,7 +24,7 @@ class Tokens:
         return f"{self.prefix}{self._count}"
 
     def sent(self, token: str) -> None:
-        """A script that may claim a job under `token` is about to be sent."""
+        """Note that a script which may claim a job under `token` is about to be sent."""
         self._out.add(token)
         self._none_out.clear()
 

@@ -52,37 +52,32 @@ class Intake:
         return True
 
     def poke(self) -> None:
-        """There may be a job: claim as soon as that is allowed."""
+        """Claim as soon as that is allowed: there may be a job."""
         self.drained = False
         self._due_ms = None
         self.changed.set()
 
     def note_limit(self, ttl_ms: int) -> None:
-        """The queue is rate limited for `ttl_ms`; try again then, or after the maximum wait."""
+        """Note a rate limit of `ttl_ms`; try again then, or after the maximum wait."""
         wait_ms = min(ttl_ms, self._maximum_limit_ms)
         self._limited_until = time.monotonic() + wait_ms / 1000
         self.drained = False
         self.changed.set()
 
-    def note_empty(self, due_ms: int) -> bool:
-        """Nothing can be claimed; `due_ms` is when the next delayed job is due (0: none).
-
-        True if that is news.
-        """
-        news = not self.drained
+    def note_empty(self, due_ms: int) -> None:
+        """Note that nothing can be claimed; the next delayed job is due at `due_ms` (0: none)."""
         self.drained = True
         self._due_ms = due_ms or None
         self.changed.set()
-        return news
 
     def note_due(self, due_ms: int) -> None:
-        """A delayed job is due at `due_ms`, as its marker said."""
+        """Note that a delayed job is due at `due_ms`, as its marker said."""
         if self._due_ms is None or due_ms < self._due_ms:
             self._due_ms = due_ms
             self.changed.set()
 
     def wait_seconds(self) -> float | None:
-        """0: claim now. None: nothing to wait for but a wake-up. Else seconds until the next try."""
+        """Return 0 to claim now, None to wait for a wake-up, else the seconds to the next try."""
         limited = self._limited_until - time.monotonic()
         if limited > 0:
             return limited

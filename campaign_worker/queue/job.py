@@ -30,19 +30,28 @@ SHORT_NAMES = {long: short for short, long in LONG_NAMES.items()}
 class JobWriter(Protocol):
     """What a running job needs from its queue; fulfilled by writer.QueueJobWriter."""
 
-    async def update_progress(self, job: Job, progress: Json) -> None: ...
-    async def add_log(self, job: Job, row: str) -> int: ...
-    async def update_data(self, job: Job, data: Json) -> None: ...
-    async def move_to_delayed(self, job: Job, until_ms: int, token: str) -> None: ...
-    async def move_to_wait(self, job: Job, token: str) -> None: ...
+    async def update_progress(self, job: Job, progress: Json) -> None:
+        """Store and publish the progress."""
+
+    async def add_log(self, job: Job, row: str) -> int:
+        """Append a row, return how many are kept."""
+
+    async def update_data(self, job: Job, data: Json) -> None:
+        """Replace the payload."""
+
+    async def move_to_delayed(self, job: Job, until_ms: int, token: str) -> None:
+        """Move the active job to delayed."""
+
+    async def move_to_wait(self, job: Job, token: str) -> None:
+        """Move the active job to the head of wait."""
 
 
 class Job:
     """One job. Times are epoch milliseconds; `data` is the parsed JSON payload.
 
-    `attempts_made` is `attemptsMade + atm`: bullmq 4 counted in the one field, 5 and later in the other.
-    `opts` carries Node's long option names. camelCase names of Node and of the Python package read the
-    same attributes.
+    `attempts_made` is `attemptsMade + atm`: bullmq 4 counted in the one field, 5 and later in the
+    other. `opts` carries Node's long option names. camelCase names, as of Node and of the Python
+    package, read the same attributes.
     """
 
     __slots__ = (

@@ -1,7 +1,7 @@
 """Return values, progress and data as the JSON text that JSON.stringify would write.
 
-What JSON has no form for becomes what Node makes of its kin (NaN is null, a time is ISO 8601 in UTC),
-so that a finished job never fails because of its value.
+What JSON has no form for becomes what Node makes of its kin (NaN is null, a time is ISO 8601 in
+UTC), so that a finished job never fails because of its value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import dataclasses
 import enum
 import json
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -47,7 +48,7 @@ def _plain(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return list(value)
     return str(value)
 

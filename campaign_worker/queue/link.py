@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
-from campaign_worker.errors import RedisAway
+from campaign_worker.errors import CampaignWorkerError, RedisAway
 from campaign_worker.queue.wire import Wire
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Link:
             while True:
                 try:
                     wire = await self._connect()
-                except (RedisError, RedisAway, OSError, TimeoutError) as error:
+                except (RedisError, CampaignWorkerError, OSError, TimeoutError) as error:
                     if not reported:
                         reported = True
                         self._on_error(error)

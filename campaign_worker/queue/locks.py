@@ -1,7 +1,7 @@
 """Keeps the locks of active jobs, in a thread of its own: a blocked event loop loses none.
 
-Gives all locks up when the loop has not run for four lock durations: a hung worker must not keep jobs
-for ever. Never ends a job itself: it fences the job's signal and tells the loop.
+Gives all locks up when the loop has not run for four lock durations: a hung worker must not keep
+jobs for ever. Never ends a job itself: it fences the job's signal and tells the loop.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RenewalHooks:
 
 
 class LockRenewer:
-    """Renews every kept lock each half `renew_time_ms` (default: a quarter of the lock's duration)."""
+    """Renews all kept locks each half `renew_time_ms` (by default a quarter of their duration)."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class LockRenewer:
         threading.Thread(target=self._run, name="lock-renewal", daemon=True).start()
 
     def keep(self, lock: HeldLock, claimed_at: float) -> None:
-        """Renew `lock` from now on; `claimed_at` is the monotonic time before the claim was sent."""
+        """Renew `lock` from now on; `claimed_at` is the monotonic time before its claim."""
         lock.signal.valid_until = claimed_at + self._valid_for
         with self._guard:
             self._held[lock.token] = lock

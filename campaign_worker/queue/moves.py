@@ -100,7 +100,7 @@ async def _after_failure(ending: Failed, job: Job, options: WorkerOptions) -> Mo
         return Fail(error, reason, fields)
     try:
         delay_ms = await backoff_delay(job, error, options.backoff_strategy)
-    except Exception as fault:
+    except Exception as fault:  # noqa: BLE001 - a strategy is foreign code
         fault.__context__ = error
         return await _after_failure(Failed(fault, retry=False), job, options)
     if delay_ms is None:

@@ -71,7 +71,7 @@ class JobSpec:
             raise ValueError(f"priority must be a whole number from 0 to {_PRIORITY_LIMIT}")
 
     def stored_opts(self) -> dict[str, Any]:
-        """Return the options as Node stores them: attempts filled in, backoff normalised, short names."""
+        """Return the options as Node stores them: attempts, backoff in full, short names."""
         opts = {"attempts": 0, **self.opts}
         if self.job_id is not None:
             opts["jobId"] = self.job_id

@@ -15,6 +15,7 @@ from campaign_worker.queue.options import keep_jobs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from campaign_worker.queue.clock import RedisClock
     from campaign_worker.queue.job import Job
     from campaign_worker.queue.keys import QueueKeys
     from campaign_worker.queue.options import WorkerOptions
@@ -42,7 +43,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class NothingDue:
-    """No job now. `limited_ms` until the rate limit ends (0: none); `due_ms` of the next delayed job."""
+    """No job now: the rate limit ends in `limited_ms`, the next delayed job is due at `due_ms`."""
 
     limited_ms: int = 0
     due_ms: int = 0
@@ -54,7 +55,7 @@ Next: TypeAlias = Claimed | NothingDue | None
 
 def parse_next(reply: Any) -> Next:
     """Read `[hash | 0, id | 0, rate limit ms, next delayed ms]`; None for any other answer."""
-    if not isinstance(reply, list) or len(reply) < 2:
+    if not isinstance(reply, list) or not reply:
         return None
     if reply[0]:
         flat = reply[0]
@@ -67,11 +68,16 @@ class Protocol:
     """Builds the calls of one worker on one queue."""
 
     def __init__(
-        self, keys: QueueKeys, options: WorkerOptions, scripts: Mapping[str, Script]
+        self,
+        keys: QueueKeys,
+        options: WorkerOptions,
+        scripts: Mapping[str, Script],
+        clock: RedisClock,
     ) -> None:
         self._keys = keys
         self._options = options
         self._scripts = scripts
+        self._clock = clock
         shared: dict[str, Any] = {"lockDuration": options.lock_duration_ms, "limiter": None}
         if options.limiter is not None:
             limiter = options.limiter
@@ -85,40 +91,46 @@ class Protocol:
         )
         self._finish_keys = self._claim_keys[:-1]
 
-    def claim(self, token: str, now_ms: int) -> Call:
+    def claim(self, token: str) -> Call:
         """moveToActive: the next job, locked under `token`."""
         packed = msgpack.packb({"token": token, **self._shared})
         return Call(
-            self._scripts["moveToActive"], self._claim_keys, (self._keys.base, now_ms, packed)
+            self._scripts["moveToActive"],
+            self._claim_keys,
+            (self._keys.base, self._clock.now_ms(), packed),
         )
 
-    def complete(self, job: Job, token: str, value_json: str, now_ms: int, *, fetch: bool) -> Call:
+    def complete(self, job: Job, token: str, value_json: str, *, fetch: bool) -> Call:
         """MoveToFinished to completed."""
         keep = self._keep(job.opts.get("removeOnComplete"), self._options.keep_completed)
-        return self._finish(
-            job, token, ("returnvalue", value_json, "completed"), keep, now_ms, fetch
-        )
+        return self._finish(job, token, ("returnvalue", value_json, "completed"), keep, fetch)
 
-    def fail(
-        self, job: Job, token: str, reason: str, fields: list[str], now_ms: int, *, fetch: bool
-    ) -> Call:
+    def fail(self, job: Job, token: str, reason: str, fields: list[str], *, fetch: bool) -> Call:
         """MoveToFinished to failed; `fields` is a flat list of hash fields to set."""
         keep = self._keep(job.opts.get("removeOnFail"), self._options.keep_failed)
-        call = self._finish(job, token, ("failedReason", reason, "failed"), keep, now_ms, fetch)
-        return Call(call.script, call.keys, (*call.arguments, msgpack.packb(fields)), now_ms)
+        call = self._finish(job, token, ("failedReason", reason, "failed"), keep, fetch)
+        return Call(call.script, call.keys, (*call.arguments, msgpack.packb(fields)), call.at_ms)
 
     def delay(
         self,
         job: Job,
         token: str,
         delay_ms: int,
-        now_ms: int,
+        fields: list[str],
         *,
-        fields: list[str] | None = None,
-        skip_attempt: bool,
         fetch: bool,
     ) -> Call:
-        """moveToDelayed; with `skip_attempt` no attempt is counted."""
+        """MoveToDelayed after a failed attempt, which is counted."""
+        return self._delay(job, token, delay_ms, fields, fetch=fetch)
+
+    def put_off(self, job: Job, token: str, until_ms: int, *, fetch: bool) -> Call:
+        """MoveToDelayed until an epoch time, no attempt counted."""
+        return self._delay(job, token, until_ms - self._clock.now_ms(), None, fetch=fetch)
+
+    def _delay(
+        self, job: Job, token: str, delay_ms: int, fields: list[str] | None, *, fetch: bool
+    ) -> Call:
+        now_ms = self._clock.now_ms()
         keys = (
             *self._keys.all_of("marker", "active", "prioritized", "delayed"),
             self._keys.job(job.id),
@@ -126,14 +138,14 @@ class Protocol:
         )
         arguments = (
             *(self._keys.base, now_ms, job.id, token, max(0, delay_ms)),
-            "1" if skip_attempt else "0",
-            msgpack.packb(fields) if fields else "",
+            "1" if fields is None else "0",
+            "" if fields is None else msgpack.packb(fields),
             "1" if fetch else "0",
             msgpack.packb({"token": token, **self._shared}) if fetch else "",
         )
         return Call(self._scripts["moveToDelayed"], keys, arguments, now_ms)
 
-    def retry(self, job: Job, token: str, fields: list[str], now_ms: int) -> Call:
+    def retry(self, job: Job, token: str, fields: list[str]) -> Call:
         """retryJob: back to wait at once, the attempt counted."""
         keys = (
             *self._keys.all_of("active", "wait", "paused"),
@@ -141,6 +153,7 @@ class Protocol:
             *self._keys.all_of("meta", "events", "delayed", "prioritized", "pc", "marker"),
             self._keys.of("stalled"),
         )
+        now_ms = self._clock.now_ms()
         push = "RPUSH" if job.opts.get("lifo") else "LPUSH"
         arguments = (self._keys.base, now_ms, push, job.id, token, msgpack.packb(fields))
         return Call(self._scripts["retryJob"], keys, arguments, now_ms)
@@ -171,7 +184,7 @@ class Protocol:
         keys = (self._keys.job(job_id), self._keys.lock(job_id), self._keys.of("active"))
         return Call(self._scripts["inspect"], keys, (job_id,))
 
-    def sweep_stalled(self, now_ms: int) -> Call:
+    def sweep_stalled(self) -> Call:
         """moveStalledJobsToWait; answers with the ids that were moved."""
         keys = self._keys.all_of(
             *("stalled", "wait", "active", "stalled-check", "meta", "paused", "marker"),
@@ -179,7 +192,7 @@ class Protocol:
         )
         options = self._options
         arguments = (
-            *(options.max_stalled_count, self._keys.base, now_ms),
+            *(options.max_stalled_count, self._keys.base, self._clock.now_ms()),
             options.stalled_interval_ms,
         )
         return Call(self._scripts["moveStalledJobsToWait"], keys, arguments)
@@ -190,10 +203,10 @@ class Protocol:
         token: str,
         end: tuple[str, str, str],
         keep: Mapping[str, int],
-        now_ms: int,
         fetch: bool,
     ) -> Call:
         field, value, target = end
+        now_ms = self._clock.now_ms()
         keys = (
             *self._finish_keys,
             self._keys.of(target),

@@ -44,20 +44,20 @@ class Reporter:
         self._metrics.on_event(ClaimPolled(self._queue, time.time()))
 
     def claimed(self, job: Job) -> None:
-        """A job became active here; exactly one `ended` follows."""
+        """Say that a job became active here; exactly one `ended` follows."""
         self._metrics.on_event(JobClaimed(self._queue, job.name))
         self._emitter.emit("active", job, "waiting")
 
     def ended(self, job: Job, outcome: str, seconds: float) -> None:
-        """A job that became active here has left its slot."""
+        """Say that a job which became active here has left its slot."""
         self._metrics.on_event(JobEnded(self._queue, job.name, outcome, seconds))
 
     def handed_back(self, reason: str) -> None:
-        """A job went back to the head of the queue."""
+        """Say that a job went back to the head of the queue."""
         self._metrics.on_event(JobHandedBack(self._queue, reason))
 
     def lost(self, error: BaseException) -> None:
-        """A job was no longer ours when its outcome was known."""
+        """Say that a job was no longer ours when its outcome was known."""
         self._metrics.on_event(JobLost(self._queue))
         self._emitter.emit("error", error)
 
@@ -77,7 +77,7 @@ class Reporter:
         self._emitter.emit("error", error)
 
     def stalled(self, job_ids: list[str]) -> None:
-        """The sweep returned jobs of workers that had vanished."""
+        """Say that the sweep returned jobs of workers that had vanished."""
         self._metrics.on_event(StalledRecovered(self._queue, len(job_ids)))
         for job_id in job_ids:
             self._emitter.emit("stalled", job_id, "active")

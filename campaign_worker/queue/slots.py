@@ -6,14 +6,13 @@ Never claims by itself and never decides when to stop: the worker does.
 from __future__ import annotations
 
 import asyncio
-import enum
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from campaign_worker.errors import JobNotHeld, PayloadError
 from campaign_worker.queue.abort import AbortReason, AbortSignal
+from campaign_worker.queue.active import ActiveJob, Phase
 from campaign_worker.queue.control import UnrecoverableError
 from campaign_worker.queue.endings import Completed, Deferred, Ending, Failed, HandedBack
 from campaign_worker.queue.finish import Lost, Settled, Unready
@@ -45,39 +44,6 @@ CHILDREN_PENDING = "the job has children that have not finished"
 CHILDREN_FAILED = "the job has failed children"
 
 
-class Phase(enum.Enum):
-    """How far a job has come; decides who may still touch it."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    SETTLING = "settling"
-    ABANDONED = "abandoned"
-
-
-@dataclass(slots=True, eq=False)
-class ActiveJob:
-    """A job in a slot."""
-
-    job: Job
-    token: str
-    lock: HeldLock
-    fault: PayloadError | None
-    phase: Phase = Phase.STARTING
-    cancelled: AbortReason | None = None
-    task: asyncio.Task[None] | None = None
-    outcome: str = "lost"
-    started_at: float = field(default_factory=time.monotonic)
-
-    def was_cancelled(self) -> AbortReason | None:
-        """Why this worker cancelled it, if it did; asked anew after every await."""
-        return self.cancelled
-
-    @property
-    def signal(self) -> AbortSignal:
-        """The signal that its processor reads."""
-        return self.lock.signal
-
-
 class Slots:
     """The active jobs of a worker."""
 
@@ -103,10 +69,11 @@ class Slots:
         #: Passes on what a finish said about the next job: (answer, token, claimed_at).
         self.on_next: Callable[[Next, str, float], None] = lambda *_: None
         self.active: dict[str, ActiveJob] = {}
-        self.returning: set[asyncio.Task[None]] = set()
+        #: Jobs that came when intake had closed, on their way back.
+        self.returning: dict[asyncio.Task[None], ActiveJob] = {}
 
     def has_room(self) -> bool:
-        """True while another job may be claimed."""
+        """Tell whether another job may be claimed."""
         return len(self.active) < self.concurrency
 
     def start(self, claimed: Claimed, token: str, claimed_at: float) -> None:
@@ -114,12 +81,17 @@ class Slots:
         active = self._admit(claimed, token, claimed_at)
         if not self._intake.open:
             task = asyncio.create_task(self._return(active), name=f"hand-back-{active.job.id}")
-            self.returning.add(task)
-            task.add_done_callback(self.returning.discard)
+            self.returning[task] = active
+            task.add_done_callback(self.returning.pop)
             return
         self.active[token] = active
         self._report.claimed(active.job)
         active.task = asyncio.create_task(self._run(active), name=f"job-{active.job.id}")
+
+    def holds(self, job_id: str, token: str) -> bool:
+        """Tell whether the job is in a slot, or on its way back, under this token."""
+        held = (*self.active.values(), *self.returning.values())
+        return any(each.token == token and each.job.id == job_id for each in held)
 
     def cancel(self, active: ActiveJob, reason: AbortReason) -> None:
         """End a job that still runs; one whose outcome is being written is left to it."""
@@ -142,6 +114,7 @@ class Slots:
         active.signal.abort(AbortReason.SHUTDOWN)
         if isinstance(await self._finish(active, GiveBack(reason)), Settled):
             active.outcome = "handed back"
+            self._locks.drop(active.lock)
 
     def _admit(self, claimed: Claimed, token: str, claimed_at: float) -> ActiveJob:
         job = Job(self._queue, claimed.job_id, claimed.raw)
@@ -165,14 +138,12 @@ class Slots:
 
     async def _run(self, active: ActiveJob) -> None:
         settled: Settled | None = None
-        sent_at = 0.0
         try:
             ending = await self._end(active)
             if ending is not None and active.phase is not Phase.ABANDONED:
                 active.phase = Phase.SETTLING
-                sent_at = time.monotonic()
                 settled = await self._settle(active, ending)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one job's fault must not end the worker
             # Ours, not the processor's: the lock runs out and the stalled sweep returns the job.
             self._report.error(error)
         finally:
@@ -184,7 +155,7 @@ class Slots:
         if settled is not None and settled.limit_ms:
             self._intake.note_limit(settled.limit_ms)
         if settled is not None and settled.asked:
-            self.on_next(settled.following, active.token, sent_at)
+            self.on_next(settled.following, active.token, settled.sent_at)
 
     async def _end(self, active: ActiveJob) -> Ending | None:
         """Run the processor; None when the job is no longer ours to end."""

@@ -11,7 +11,6 @@ from redis.exceptions import ResponseError
 from campaign_worker.errors import RedisAway
 
 if TYPE_CHECKING:
-    from campaign_worker.queue.clock import RedisClock
     from campaign_worker.queue.link import Link
     from campaign_worker.queue.protocol import Protocol
 
@@ -23,7 +22,6 @@ class StalledSweep:
         self,
         link: Link,
         protocol: Protocol,
-        clock: RedisClock,
         interval_ms: int,
         *,
         wanted: Callable[[], bool],
@@ -33,7 +31,6 @@ class StalledSweep:
         """`wanted()` False skips a sweep (worker paused or stopping)."""
         self._link = link
         self._protocol = protocol
-        self._clock = clock
         self._interval_seconds = interval_ms / 1000
         self._wanted = wanted
         self._on_recovered = on_recovered
@@ -48,7 +45,7 @@ class StalledSweep:
             await asyncio.sleep(self._interval_seconds)
 
     async def _sweep(self) -> None:
-        call = self._protocol.sweep_stalled(self._clock.now_ms())
+        call = self._protocol.sweep_stalled()
         try:
             recovered = await self._link.call(call.script, call.keys, *call.arguments)
         except RedisAway:

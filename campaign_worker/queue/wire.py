@@ -1,8 +1,8 @@
 """One Redis connection on which many commands are under way at a time.
 
-Commands of one event-loop turn leave in one write; replies come in order. Opens no second connection and
-repeats nothing: when the connection ends, everything unanswered fails with RedisAway.
-A thinner transport can take the place of this class: `open`, `call`, `abort`, `aclose`.
+Commands of one event-loop turn leave in one write; replies come in order. Opens no second
+connection and repeats nothing: when it ends, all that is unanswered fails with RedisAway.
+A thinner transport can take its place: `open`, `call`, `abort`, `aclose`, `lost`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import hiredis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from campaign_worker.errors import RedisAway
+from campaign_worker.errors import CredentialsRefused, RedisAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,12 +53,12 @@ class Wire:
         self.lost = asyncio.Event()
 
     async def open(self) -> None:
-        """Connect and log in. Raises RedisAway, or redis.exceptions.AuthenticationError."""
+        """Connect and log in. Raises RedisAway or CredentialsRefused."""
         try:
             # redis-py leaves the return type open.
             await self._connection.connect()  # type: ignore[no-untyped-call]
-        except ResponseError:
-            raise
+        except AuthenticationError as error:
+            raise CredentialsRefused("connection", str(error)) from error
         except (RedisError, OSError) as error:
             raise RedisAway(f"cannot connect: {error}") from error
         self._tasks = [

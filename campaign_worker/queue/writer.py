@@ -10,7 +10,6 @@ from campaign_worker.queue.jsonvalue import clean_text, to_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from campaign_worker.queue.clock import RedisClock
     from campaign_worker.queue.endings import Json
     from campaign_worker.queue.job import Job
     from campaign_worker.queue.keys import QueueKeys
@@ -24,7 +23,7 @@ _GONE = -1
 class QueueJobWriter:
     """Fulfils job.JobWriter over the worker's command connection.
 
-    Every method raises errors.JobGone, or errors.JobNotHeld where a lock is needed, and errors.RedisAway.
+    Every method raises errors.JobGone, errors.JobNotHeld where a lock is needed, errors.RedisAway.
     """
 
     def __init__(
@@ -32,7 +31,6 @@ class QueueJobWriter:
         link: Link,
         protocol: Protocol,
         keys: QueueKeys,
-        clock: RedisClock,
         scripts: Mapping[str, Script],
         *,
         on_progress: Callable[[Job, Json], None],
@@ -40,7 +38,6 @@ class QueueJobWriter:
         self._link = link
         self._protocol = protocol
         self._keys = keys
-        self._clock = clock
         self._scripts = scripts
         self._on_progress = on_progress
 
@@ -67,17 +64,10 @@ class QueueJobWriter:
 
     async def move_to_delayed(self, job: Job, until_ms: int, token: str) -> None:
         """Script moveToDelayed, no attempt counted."""
-        now_ms = self._clock.now_ms()
-        await self._run(
-            job,
-            self._protocol.delay(
-                job, token, until_ms - now_ms, now_ms, skip_attempt=True, fetch=False
-            ),
-        )
-        job.delay = max(0, until_ms - now_ms)
+        await self._run(job, self._protocol.put_off(job, token, until_ms, fetch=False))
 
     async def move_to_wait(self, job: Job, token: str) -> None:
-        """Script moveJobFromActiveToWait, and the marker that it leaves out for prioritized jobs."""
+        """Script moveJobFromActiveToWait, and the marker that it spares prioritized jobs."""
         await self._run(job, self._protocol.hand_back(job.id, token))
         marker = self._protocol.restore_marker()
         await self._link.call(marker.script, marker.keys)

@@ -275,23 +275,27 @@ async def test_close_before_run_and_twice_is_legal(redis_url: str, prefix: str) 
 async def test_fifty_closes_under_load_leave_no_job_active(
     queue: Inspector, start_worker: StartWorker
 ) -> None:
-    total = 0
+    total, enough = 0, 0
+    reached = asyncio.Event()
 
     async def process(job: Job, token: str) -> None:
         nonlocal total
-        total += 1
         await job.log("a round trip of work")
+        total += 1
+        if total >= enough:
+            reached.set()
 
     await queue.producer.add_many([JobSpec("mail", i, f"x{i}") for i in range(3000)])
+    counts: dict[str, int] = {}
     for round_ in range(50):
-        seen = total
+        reached.clear()
+        enough = total + 1 + round_ % 7
         worker = start_worker(process, concurrency=10)
-        await eventually(lambda seen=seen, round_=round_: total > seen + round_ % 7)
+        await asyncio.wait_for(reached.wait(), 5)
         await worker.close()
         counts = await queue.counts()
         assert "active" not in counts, counts
-    assert counts.get("completed") == total
-    assert counts.get("waiting", 0) == 3000 - total
+    assert counts == {"completed": total, "waiting": 3000 - total}
 
 
 async def _has(queue: Inspector, **states: int) -> bool:
