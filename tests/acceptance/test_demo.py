@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
 
@@ -69,8 +70,8 @@ class RunningDemo:
 
         return await eventually(heard, 30, says=f"{words!r} on stderr")
 
-    async def end(self) -> int:
-        async with asyncio.timeout(STOP_SECONDS):
+    async def end(self, timeout_seconds: float = STOP_SECONDS) -> int:
+        async with asyncio.timeout(timeout_seconds):
             code = await self.process.wait()
             await asyncio.gather(*self._reading)
         return code
@@ -180,6 +181,24 @@ async def test_a_worker_that_dies_fails_the_demo_with_one_clear_line(folder: Pat
         assert last == "campaign-worker: worker-a: ended by itself with exit code -9"
         assert '"message": ' in running.said, "the end of the worker's log"
         assert running.printed == b""
+    assert_nothing_left(folder)
+
+
+async def test_a_number_that_does_not_add_up_is_named_and_exits_1(folder: Path) -> None:
+    async with demo(folder, "--recipients", "20", "--no-redeploy", "--json") as running:
+        database_url = await running.says(r"postgresql://\S+")
+        await running.says("jobs enqueued")
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(
+            "UPDATE campaign_worker.recipients SET unsubscribed_at = now()"
+            " WHERE email = 'person-20@demo.example'"
+        )
+        await connection.close()
+        assert await running.end(DEMO_SECONDS) == 1
+    report = json.loads(running.printed)
+    assert (report["lost"], report["skipped"], report["accepted"]) == (2, 1, 38)
+    assert report["adds_up"] is False
+    assert "2 mails are lost" in report["problems"]
     assert_nothing_left(folder)
 
 
