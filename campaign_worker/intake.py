@@ -62,6 +62,7 @@ class IntakeGate(StartStop):
         self._database_back_at = -math.inf
         self._database_pause_seconds = _DATABASE_PROBE_SECONDS
         self._probing: dict[str, asyncio.Task[None]] = {}
+        self._stopped = False
 
     @property
     def reasons(self) -> list[str]:
@@ -71,6 +72,9 @@ class IntakeGate(StartStop):
     def attach(self, holders: Sequence[Holder]) -> None:
         """Name the workers to hold."""
         self._holders = holders
+        for reason in self._probing:
+            for holder in holders:
+                holder.hold(reason)
 
     def database_away(self, error: Exception) -> None:
         """Hold intake until Postgres answers again."""
@@ -93,10 +97,12 @@ class IntakeGate(StartStop):
         return self._database_pause_seconds
 
     async def _start(self) -> None:
-        return None
+        self._stopped = False
 
     async def _stop(self) -> None:
-        # Holds stay: a worker that stops takes nothing in anyway.
+        # Holds stay: a worker that stops takes nothing in anyway. Jobs that drain may still find
+        # something away; nobody would end a probe that began now.
+        self._stopped = True
         tasks = list(self._probing.values())
         for task in tasks:
             task.cancel()
@@ -104,7 +110,7 @@ class IntakeGate(StartStop):
             await asyncio.wait(tasks)
 
     def _hold(self, reason: str, error: Exception, probe: Probe, every_seconds: float) -> None:
-        if reason in self._probing:
+        if self._stopped or reason in self._probing:
             return
         log.warning("intake held", away=reason, error=str(error))
         self._listener.on_event(IntakeHeld(reason, held=True))

@@ -50,6 +50,9 @@ log = structlog.get_logger(__name__)
 _LAST_WRITE_SECONDS = 2.0
 """How long a cancelled job may still take to write its row's ending: part of the reserve."""
 
+_SHORTEST_REST_SECONDS = 1.0
+"""A server that has had enough is left alone at least this long, also with a floor of 0."""
+
 _BARE_RETRY_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -96,14 +99,23 @@ class Endgame:
             case _:
                 assert_never(answer)
 
-    async def give_up(self, claim: Claimed, mail: Composed, *, marked: bool) -> None:
-        """Write how far an interrupted send came: in doubt after the mark, released before it."""
+    async def give_up(
+        self, claim: Claimed, mail: Composed, *, marked: bool, cancelled: bool
+    ) -> None:
+        """Write how far an interrupted send came: in doubt after the mark, released before it.
+
+        A cancelled job waits for Postgres only for its last moment.
+        """
         ending: Ending = (
             MarkInDoubt(mail.message_id, "cut off after sending had begun")
             if marked
             else MarkReleased("interrupted")
         )
-        await self._write(Settlement(claim.id, claim.token, ending))
+        settlement = Settlement(claim.id, claim.token, ending)
+        if cancelled:
+            await _last_moment(asyncio.create_task(self._write_until_taken(settlement)))
+        else:
+            await self._write(settlement)
 
     def _ending_of(self, handed: Handed, error: SmtpRefused | SmtpLost) -> Ending:
         attempt, last = handed.attempt, is_last(handed.attempt, handed.claim.attempts)
@@ -121,11 +133,13 @@ class Endgame:
             case Transient(detail, hint_seconds):
                 return MarkRetry(detail, delay_seconds(self._policy, attempt, hint_seconds))
             case Throttled(detail, hint_seconds):
-                return MarkReleased(detail, max(hint_seconds or 0.0, self._policy.floor_seconds))
+                pause_seconds = max(hint_seconds or 0.0, self._policy.floor_seconds)
+                return MarkReleased(detail, max(pause_seconds, _SHORTEST_REST_SECONDS))
             case TransportRefuses(detail):
                 # The transport rests. The mail steps back too, in case the refusal is its own.
                 self._gate.transport_down(handed.transport, error)
-                return MarkReleased(detail, max(self._policy.floor_seconds, 1.0))
+                pause_seconds = max(self._policy.floor_seconds, _SHORTEST_REST_SECONDS)
+                return MarkReleased(detail, pause_seconds)
             case Unknown(detail):
                 again = self._policy.resend_ambiguous and not last
                 return MarkInDoubt(handed.mail.message_id, detail, resend=again)
@@ -137,10 +151,8 @@ class Endgame:
         try:
             return await asyncio.shield(writing)
         finally:
-            if not writing.done():
-                # Cancelled at the stop deadline: the write is given its last moment.
-                await asyncio.wait([writing], timeout=_LAST_WRITE_SECONDS)
-                writing.cancel()
+            # Not done only when this job was cancelled at the stop deadline.
+            await _last_moment(writing)
 
     async def _write_until_taken(self, settlement: Settlement) -> SettleAnswer:
         pause_seconds = _FIRST_PAUSE_SECONDS
@@ -151,10 +163,22 @@ class Endgame:
                 self._gate.database_away(error)
             except RowRefused as error:
                 # What happened matters more than its details.
+                bare = _bare(settlement.ending)
+                if bare == settlement.ending:
+                    raise
                 log.error("details of an ending left out", row=settlement.id, reason=str(error))
-                settlement = replace(settlement, ending=_bare(settlement.ending))
+                settlement = replace(settlement, ending=bare)
             await asyncio.sleep(pause_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+
+
+async def _last_moment(writing: asyncio.Task[SettleAnswer]) -> None:
+    if writing.done():
+        return
+    try:
+        await asyncio.wait([writing], timeout=_LAST_WRITE_SECONDS)
+    finally:
+        writing.cancel()
 
 
 def _outcome_of(ending: Ending, next_step: NextStep | None) -> Outcome:
@@ -213,7 +237,3 @@ def _hard_bounced(answer: Accepted) -> tuple[Refusal, ...]:
             HardBounce,
         )
     )
-
-
-def _addressees(mail: Composed) -> tuple[str, ...]:
-    return mail.envelope.recipients

@@ -16,7 +16,8 @@ class GuardFacts:
     """What Postgres said about one locked row.
 
     `previous_*` are of the last step before that has a row, if any. `step_known` is False when the
-    follow-up was taken out of its campaign. `suppressed` is the reason that the address is suppressed for, else None.
+    follow-up was taken out of its campaign. `suppressed` is the reason that the address is
+    suppressed for, else None.
     """
 
     campaign_status: str | None

@@ -63,11 +63,16 @@ class Leases(StartStop):
     def hold(self, claimed: Claimed) -> Iterator[Lease]:
         """Renew this claim's lease for as long as the body runs."""
         lease = Lease(claimed, self._lease_seconds)
+        before = self._held.get(claimed.id)
+        if before is not None:
+            # The row was given to this claim, so an earlier one of this process has lost it.
+            before.lose()
         self._held[claimed.id] = lease
         try:
             yield lease
         finally:
-            self._held.pop(claimed.id, None)
+            if self._held.get(claimed.id) is lease:
+                del self._held[claimed.id]
 
     async def _start(self) -> None:
         self._task = asyncio.create_task(self._renew_for_ever(), name="lease renewal")

@@ -14,6 +14,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+import structlog
+
 from campaign_worker.delivery import outcomes
 from campaign_worker.delivery.claims import (
     Busy,
@@ -41,6 +43,8 @@ from campaign_worker.errors import (
     SmtpRefused,
 )
 from metrics import Listener, MailSent
+
+log = structlog.get_logger(__name__)
 
 _PACE_WAIT_SECONDS = 5.0
 """A place in the send rate that is further away than this sends the job back to delayed."""
@@ -114,6 +118,12 @@ class Pipeline:
         except (RenderError, AddressError, PayloadError) as error:
             ending = MarkFailed(FailReason.RENDER_ERROR, str(error), attempt_spent=False)
             return await self._endgame.settle(claim, ending)
+        except Exception as error:
+            # A mistake of ours, and the same at every try: the row says so, instead of coming back.
+            log.exception("a mail could not be composed", row=claim.id)
+            problem = f"{type(error).__name__}: {error}"
+            ending = MarkFailed(FailReason.RENDER_ERROR, problem, attempt_spent=False)
+            return await self._endgame.settle(claim, ending)
         if not _may_go(run, lease):
             return await self._endgame.settle(claim, MarkReleased("interrupted"))
         handed = Handed(claim, mail, transport, run.attempt)
@@ -126,12 +136,17 @@ class Pipeline:
         except AddressError as error:
             ending = MarkFailed(FailReason.RENDER_ERROR, str(error), attempt_spent=False)
             return await self._endgame.settle(claim, ending)
-        except BaseException:
+        except BaseException as error:
             # Cancelled at the stop deadline, or Postgres was away at the mark.
             if mark.committed:
                 cut = MailSent(transport, "cut_off", time.monotonic() - began_at)
                 self._listener.on_event(cut)
-            await self._endgame.give_up(claim, mail, marked=mark.committed)
+            await self._endgame.give_up(
+                claim,
+                mail,
+                marked=mark.committed,
+                cancelled=isinstance(error, asyncio.CancelledError),
+            )
             raise
         event = MailSent(transport, _result(answer), time.monotonic() - began_at)
         self._listener.on_event(event)

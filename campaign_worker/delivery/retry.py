@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_LONGEST_SECONDS = 31_622_400.0
+"""A year: a backoff that a job asks for may be any number."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -22,8 +25,9 @@ class Attempt:
 
 
 def delay_seconds(policy: RetryPolicy, attempt: Attempt, hint_seconds: float | None) -> float:
-    """Return the largest of the job's backoff, the server's hint and the floor."""
-    return max(attempt.backoff_seconds, hint_seconds or 0.0, policy.floor_seconds)
+    """Return the largest of the job's backoff, the server's hint and the floor; at most a year."""
+    wanted = max(policy.floor_seconds, hint_seconds or 0.0, attempt.backoff_seconds)
+    return min(wanted, _LONGEST_SECONDS)
 
 
 def is_last(attempt: Attempt, spent_before: int) -> bool:

@@ -49,7 +49,9 @@ class Routing:
         found = await self._lookup([campaign_id])
         if len(self._kept) >= _KEPT_CAMPAIGNS:
             self._kept.clear()
-        # An unknown campaign is the claim's finding, not ours.
-        name = found.get(campaign_id, DEFAULT_TRANSPORT)
+        if campaign_id not in found:
+            # The claim's finding, not ours; it may be committed a moment later, so it is not kept.
+            return DEFAULT_TRANSPORT
+        name = found[campaign_id]
         self._kept[campaign_id] = (now + _KEPT_SECONDS, name)
         return name

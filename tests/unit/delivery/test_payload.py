@@ -15,7 +15,6 @@ from campaign_worker.delivery.payload import FOLLOW_UP, SEND_EMAIL, parse
 from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, Request
 from campaign_worker.errors import PayloadError
 
-
 WHOLE = {"to": "a@b.cc", "subject": "s", "text": "t"}
 
 
@@ -305,7 +304,7 @@ def _one_or_the_other(data: Any, name: str) -> None:
         request = read(data, name)
     except PayloadError as error:
         named = error.field
-        assert named  # noqa: PT017 - either ending is right
+        assert named
         return
     match request:
         case CampaignRequest(campaign_id, recipient_id, step):

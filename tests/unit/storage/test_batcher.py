@@ -1,4 +1,4 @@
-"""The batcher alone, over a function that plays Postgres: who travels with whom, who is told what."""
+"""The batcher alone, over a function that plays Postgres: who travels with whom, who hears what."""
 
 from __future__ import annotations
 
