@@ -1,0 +1,1 @@
+"""Our worker, Node's and the Python package's against one Redis: `python -m bench.queue`."""
