@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -42,16 +41,12 @@ async def post(database_url: str) -> AsyncIterator[Post]:
 
 
 @pytest.fixture
-def our_worker(
-    redis_url: str, database_url: str, smtp_sink: SmtpSink, prefix: str
-) -> StartWorker:
-    """Return `our_worker(SETTING=value)`, to be used with `async with`."""
-    common = environment_of(redis_url, database_url, smtp_sink.url, prefix)
+def our_worker(redis_url: str, database_url: str, smtp_sink: SmtpSink, prefix: str) -> StartWorker:
+    """Return `our_worker(SETTING=value)`, to be used with `async with`; any number of them."""
 
-    @contextlib.asynccontextmanager
-    async def start(**settings: Any) -> AsyncIterator[OurWorker]:
-        async with OurWorker.started(common | settings) as worker:
-            yield worker
+    def start(**settings: str) -> AbstractAsyncContextManager[OurWorker]:
+        common = environment_of(redis_url, database_url, smtp_sink.url, prefix)
+        return OurWorker.started(common | settings)
 
     return start
 

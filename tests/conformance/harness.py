@@ -100,9 +100,25 @@ class App:
 
         await eventually(so, timeout_seconds, says=f"queue settled at {states}")
 
-    async def history(self, job_id: str, *, queue: str = QUEUE) -> list[str]:
-        """Return the events that QueueEvents brought of one job, in order."""
-        return list(await self.call("history", job_id, queue))
+    async def ended(self, job_id: str, *, queue: str = QUEUE) -> dict[str, Any]:
+        """Wait until a job is completed or failed; what Node reads of it then."""
+
+        async def over() -> dict[str, Any]:
+            found = await self.job(job_id, queue=queue)
+            assert found["state"] in {"completed", "failed"}, found
+            return found
+
+        return await eventually(over)
+
+    async def history(self, job_id: str, *, until: str, queue: str = QUEUE) -> list[str]:
+        """Return the events that QueueEvents brings of one job, in order, once `until` is there."""
+
+        async def told() -> list[str]:
+            events = list(await self.call("history", job_id, queue))
+            assert until in events, events
+            return events
+
+        return await eventually(told)
 
     async def _read(self) -> None:
         while True:
@@ -236,7 +252,8 @@ class Post:
         )
         recipients = await self._connection.fetch(
             "INSERT INTO campaign_worker.recipients (campaign_id, email, name)"
-            " SELECT $1, address, 'R' || n FROM unnest($2::text[]) WITH ORDINALITY AS t (address, n)"
+            " SELECT $1, address, 'R' || n"
+            " FROM unnest($2::text[]) WITH ORDINALITY AS t (address, n)"
             " ORDER BY n RETURNING id",
             campaign,
             list(addresses),

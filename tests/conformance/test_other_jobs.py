@@ -13,37 +13,59 @@ from tests.support import eventually
 
 pytestmark = pytest.mark.node
 
-RETRIED = {"attempts": 3, "backoff": {"type": "fixed", "delay": 50}}
+RETRIED: dict[str, Any] = {"attempts": 3, "backoff": {"type": "fixed", "delay": 50}}
 PARKED_MS = 300_000
-# A worker of 4.x queues looks by itself every second: 4.x wakes nobody (docs/conformance.md).
-V4_LOOKS_EVERY_MS = 1000
 
 
-async def test_follow_ups_that_the_app_delays_go_out_when_due_and_unknown_jobs_can_be_failed(
+async def test_a_follow_up_job_that_the_app_delays_waits_and_adds_no_second_mail(
     app: App, our_worker: StartWorker, post: Post, smtp_sink: SmtpSink
 ) -> None:
     campaign, (recipient,) = await post.campaign(["r@example.net"], follow_up_delays=[0])
     ids = {"campaignId": campaign, "recipientId": recipient}
-    await app.call("watch")
-    async with our_worker(UNKNOWN_JOBS="fail"):
-        first, later, foreign = await app.add(
-            job(ids, **RETRIED),
-            job({**ids, "step": 1}, name="follow-up", delay=600, jobId="by-the-app", **RETRIED),
-            job({"report": 7}, name="build-report", **RETRIED),
-        )
-        # The worker adds a job of its own for the step; whichever comes first sends, the other finds it sent.
-        await app.settled(completed=3, failed=1)
+    async with our_worker():
+        (first,) = await app.add(job(ids, **RETRIED))
+        # The worker adds a job of its own for the step, which is due at once.
+        await app.settled(completed=2)
+        follow_up = {**ids, "step": 1}
+        (by_the_app,) = await app.add(job(follow_up, name="follow-up", delay=300, **RETRIED))
+        await app.settled(completed=3)
     assert [mail.recipients for mail in smtp_sink.mails] == [("r@example.net",)] * 2
     assert await post.states() == {"sent": 2}
-    by_the_app = await app.job(later)
-    assert by_the_app["returnvalue"]["outcome"] == "sent"
-    waited = by_the_app["processedOn"] - by_the_app["timestamp"]
-    assert waited >= 600
-    assert waited < 600 + V4_LOOKS_EVERY_MS
-    assert (await app.job(first))["state"] == "completed"
+    message_ids = [mail.message_id for mail in smtp_sink.mails]
+    for job_id, message_id in zip((first, by_the_app), message_ids, strict=True):
+        ended = await app.job(job_id)
+        assert ended["returnvalue"] == {"outcome": "sent", "messageId": message_id}
+    assert ended["processedOn"] - ended["timestamp"] >= 300
+
+
+async def test_a_follow_up_job_that_the_app_adds_too_early_waits_until_its_step_is_due(
+    app: App, our_worker: StartWorker, post: Post, smtp_sink: SmtpSink
+) -> None:
+    campaign, (recipient,) = await post.campaign(["r@example.net"], follow_up_delays=[3600])
+    ids = {"campaignId": campaign, "recipientId": recipient}
+    async with our_worker():
+        await app.add(job(ids, **RETRIED))
+        await app.settled(completed=1, delayed=1)
+        (early,) = await app.add(job({**ids, "step": 1}, name="follow-up", **RETRIED))
+        await app.settled(completed=1, delayed=2)
+    waiting = await app.job(early)
+    assert waiting["attemptsMade"] == 0
+    assert abs(waiting["delay"] - 3_600_000) < 60_000
+    assert len(smtp_sink.mails) == 1
+
+
+async def test_jobs_of_unknown_names_fail_at_once_where_the_operator_wants_it(
+    app: App, our_worker: StartWorker, smtp_sink: SmtpSink
+) -> None:
+    await app.call("watch")
+    async with our_worker(UNKNOWN_JOBS="fail"):
+        (foreign,) = await app.add(job({"report": 7}, name="build-report", **RETRIED))
+        await app.settled(failed=1)
     refused = await app.job(foreign)
     assert refused["failedReason"].startswith("name: unknown job 'build-report'")
-    assert await app.history(foreign) == ["added", "waiting", "active", "failed"]
+    history = await app.history(foreign, until="failed")
+    assert history == ["added", "waiting", "active", "failed"]
+    assert smtp_sink.mails == []
 
 
 async def test_jobs_of_unknown_names_are_parked_for_five_minutes_at_no_cost(

@@ -12,13 +12,12 @@ import pytest
 from campaign_worker.embedded.smtp_server import ReceivedMail, SmtpSink
 from tests.conformance.conftest import StartWorker
 from tests.conformance.harness import App, Post, buffer, job
-from tests.support import eventually
 
 pytestmark = pytest.mark.node
 
 PICTURE = bytes(range(256)) * 4
-MINIMAL = {"to": "ann@example.net", "subject": "S", "text": "T"}
-RETRIED = {"attempts": 3, "backoff": {"type": "fixed", "delay": 50}}
+MINIMAL: dict[str, Any] = {"to": "ann@example.net", "subject": "S", "text": "T"}
+RETRIED: dict[str, Any] = {"attempts": 3, "backoff": {"type": "fixed", "delay": 50}}
 
 BAD: dict[str, tuple[Any, str]] = {
     "no-object": ("ann@example.net", "data"),
@@ -202,14 +201,8 @@ async def test_a_payload_that_does_not_fit_fails_at_once_and_names_the_field(
             wrong[name] = failed["failedReason"]
         assert failed["attemptsMade"] == (0 if app.node.major == 4 else 1)
         assert failed["attemptsStarted"] in {1, None}
-        history = await eventually(lambda name=name: _failed_history(app, f"bad-{name}"))
+        history = await app.history(f"bad-{name}", until="failed")
         assert history == ["added", "waiting", "active", "failed"]
     assert wrong == {}
     assert smtp_sink.mails == []
     assert set(await post.states()) <= {"failed"}
-
-
-async def _failed_history(app: App, job_id: str) -> list[str]:
-    history = await app.history(job_id)
-    assert "failed" in history, history
-    return history

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from campaign_worker.embedded.smtp_server import SmtpSink
@@ -10,7 +12,7 @@ from tests.conformance.harness import QUEUE, App, Post, job
 
 pytestmark = pytest.mark.node
 
-OPTIONS = {"attempts": 3, "backoff": {"type": "exponential", "delay": 100}}
+OPTIONS: dict[str, Any] = {"attempts": 3, "backoff": {"type": "exponential", "delay": 100}}
 
 
 async def test_a_node_worker_and_ours_share_a_queue_and_every_job_runs_once(
@@ -20,7 +22,13 @@ async def test_a_node_worker_and_ours_share_a_queue_and_every_job_runs_once(
     campaign, recipients = await post.campaign(addresses)
     address_of = dict(zip(recipients, addresses, strict=True))
     # A fifth each: plain, late, urgent, and jobs to take first.
-    kinds = [{}, {"delay": 100}, {"priority": 3}, {"lifo": True}, {"delay": 50, "priority": 1}]
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"delay": 100},
+        {"priority": 3},
+        {"lifo": True},
+        {"delay": 50, "priority": 1},
+    ]
     jobs = [
         job({"campaignId": campaign, "recipientId": one}, **OPTIONS, **kinds[number % len(kinds)])
         for number, one in enumerate(recipients)
