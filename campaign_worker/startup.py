@@ -53,7 +53,8 @@ async def wait_for(what: str, connect: Callable[[], Awaitable[object]]) -> None:
 async def ping_redis(client: aioredis.Redis) -> None:
     """Raise RedisAway unless Redis answers, CredentialsRefused when it says no to us."""
     try:
-        await client.execute_command("PING")
+        pong: Awaitable[object] = client.ping()
+        await pong
     except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
         raise CredentialsRefused("REDIS_URL", str(error)) from error
     except (RedisError, OSError, TimeoutError) as error:

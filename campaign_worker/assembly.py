@@ -1,0 +1,184 @@
+"""Builds every part of a worker from its settings and joins them. Starts and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import structlog
+
+from campaign_worker.delivery.endgame import Endgame
+from campaign_worker.delivery.leases import Leases
+from campaign_worker.delivery.pipeline import Pipeline
+from campaign_worker.delivery.ports import JobView
+from campaign_worker.delivery.processor import MailProcessor, ProcessorOptions
+from campaign_worker.delivery.reconciler import Reconciler
+from campaign_worker.delivery.retry import RetryPolicy
+from campaign_worker.delivery.routing import Routing
+from campaign_worker.errors import MailNotSent, SettingsError
+from campaign_worker.intake import IntakeGate
+from campaign_worker.jobs import MailQueue
+from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
+from campaign_worker.mail.pace import SharedPace, Unpaced
+from campaign_worker.mail.smtp import SmtpTransport
+from campaign_worker.mail.smtp_url import parse as parse_smtp_url
+from campaign_worker.operations import database_options
+from campaign_worker.queue import ConnectionSpec, Job, Worker
+from campaign_worker.queue.backoff import backoff_delay
+from campaign_worker.sequence.scheduler import Scheduler
+from campaign_worker.settings import (
+    DEFAULT_TRANSPORT,
+    AmbiguousSend,
+    QueueSpec,
+    Settings,
+    UnknownJobs,
+)
+from campaign_worker.storage.campaigns import Campaigns
+from campaign_worker.storage.database import Database
+from campaign_worker.storage.ledger import PostgresLedger
+from campaign_worker.storage.recovery import PostgresRecovery
+from campaign_worker.watch import Watch
+from metrics import Listener
+
+log = structlog.get_logger(__name__)
+
+_REDIS_REPLY_SECONDS = 5.0
+_OVERDUE_SECONDS = 5.0
+"""Rows are looked at by the reconciler when their job should have run this long ago."""
+
+
+class Parts:
+    """The parts of one worker process, each made once."""
+
+    def __init__(self, settings: Settings, listener: Listener) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._connection = ConnectionSpec.of(settings.redis_url.get_secret_value())
+        self.redis = self._connection.client(socket_timeout=_REDIS_REPLY_SECONDS)
+        self._queues = {
+            queue.name: MailQueue(self.redis, queue.name, settings.bullmq_prefix)
+            for queue in settings.queues
+        }
+        self._scheduler = Scheduler(self._queue_of, settings.queues[0].name)
+        self.database = Database(database_options(settings))
+        self.ledger = PostgresLedger(
+            self.database,
+            lease_seconds=settings.lease_seconds,
+            normalize=normalize,
+            listener=listener,
+        )
+        self.leases = Leases(self.ledger, lease_seconds=settings.lease_seconds)
+        self.transports = self._build_transports()
+        self.gate = IntakeGate(
+            probe_database=self.database.ping,
+            probe_transports={name: one.probe for name, one in self.transports.items()},
+            listener=listener,
+            transport_probe_seconds=settings.transport_probe_seconds,
+        )
+        self.reconciler = self._build_reconciler()
+        self.watch = Watch(self._queues, listener)
+        self._pipeline = self._build_pipeline()
+
+    def build_worker(self, queue: QueueSpec) -> Worker:
+        """Build the worker of one queue; it starts at once, and needs no Redis for that."""
+        settings = self._settings
+        options: dict[str, Any] = {
+            "connection": self._connection,
+            "prefix": settings.bullmq_prefix,
+            "concurrency": queue.concurrency,
+            "lockDuration": settings.lock_duration_ms,
+            "stalledInterval": settings.stalled_interval_ms,
+            "maxStalledCount": settings.max_stalled_count,
+            "name": settings.instance_id,
+        }
+        if settings.limiter_max is not None:
+            options["limiter"] = {
+                "max": settings.limiter_max,
+                "duration": settings.limiter_duration_ms,
+            }
+        # The processor asks for the time of a worker that comes after it, and only once it runs.
+        processor = self._build_processor(lambda: worker.now_ms())  # noqa: PLW0108 - not yet bound
+        worker = Worker(queue.name, processor, options, listener=self._listener)
+        worker.on("error", _on_worker_error)
+        return worker
+
+    def _queue_of(self, name: str) -> MailQueue:
+        if name not in self._queues:
+            # A row may name a queue that this replica does not work on.
+            self._queues[name] = MailQueue(self.redis, name, self._settings.bullmq_prefix)
+        return self._queues[name]
+
+    def _build_transports(self) -> dict[str, SmtpTransport]:
+        settings = self._settings
+        return {
+            name: SmtpTransport(
+                parse_smtp_url(url.get_secret_value(), _setting_of(name)),
+                name=name,
+                max_connections=settings.smtp_max_connections or 1,
+                ehlo_name=settings.ehlo_name,
+                send_timeout_seconds=settings.send_timeout_seconds,
+                idle_timeout_seconds=settings.smtp_idle_timeout_seconds,
+                messages_per_connection=settings.smtp_messages_per_connection,
+                listener=self._listener,
+            )
+            for name, url in settings.transports.items()
+        }
+
+    def _build_reconciler(self) -> Reconciler:
+        recovery = PostgresRecovery(
+            self.database,
+            lease_seconds=self._settings.lease_seconds,
+            overdue_seconds=_OVERDUE_SECONDS,
+            resend_ambiguous=self._settings.ambiguous_send is AmbiguousSend.RESEND,
+        )
+        interval = self._settings.reconcile_interval_seconds
+        return Reconciler(recovery, self._scheduler, self._listener, interval_seconds=interval)
+
+    def _build_pipeline(self) -> Pipeline:
+        settings = self._settings
+        policy = RetryPolicy(
+            floor_seconds=settings.retry_4xx_floor_seconds,
+            resend_ambiguous=settings.ambiguous_send is AmbiguousSend.RESEND,
+        )
+        return Pipeline(
+            ledger=self.ledger,
+            leases=self.leases,
+            transports=Routing(self.transports, Campaigns(self.database).transports),
+            composer=MailComposer(ComposerOptions(settings.mail_from)),
+            pace=self._build_pace(),
+            endgame=Endgame(self.ledger, self.gate, policy),
+            listener=self._listener,
+        )
+
+    def _build_processor(self, now_ms: Callable[[], int]) -> MailProcessor:
+        options = ProcessorOptions(
+            park_unknown=self._settings.unknown_jobs is UnknownJobs.PARK,
+            now_ms=now_ms,
+            backoff_seconds=_backoff_seconds,
+        )
+        return MailProcessor(self._pipeline, self.gate, self._scheduler, self._listener, options)
+
+    def _build_pace(self) -> Unpaced | SharedPace:
+        rate = self._settings.send_rate_per_second
+        if rate is None:
+            return Unpaced()
+        key = f"{self._settings.bullmq_prefix}:campaign-worker:send-rate"
+        return SharedPace(self.redis, key, per_second=rate)
+
+
+def _on_worker_error(error: BaseException) -> None:
+    log.warning("queue", error=str(error), kind=type(error).__name__)
+
+
+def _setting_of(transport: str) -> str:
+    return "SMTP_URL" if transport == DEFAULT_TRANSPORT else f"SMTP_URL_{transport.upper()}"
+
+
+async def _backoff_seconds(job: JobView) -> float:
+    """Return the job's own backoff; a type that only a Node app knows counts as none."""
+    try:
+        delay_ms = await backoff_delay(cast("Job", job), MailNotSent("failed", ""), None)
+    except SettingsError as error:
+        log.warning("backoff", job_id=job.id, problem=str(error))
+        return 0.0
+    return (delay_ms or 0) / 1000
