@@ -152,14 +152,14 @@ class LockRenewer:
         except (RedisError, OSError) as error:
             self._post(self._hooks.failed, error)
             return False
+        if refused:
+            self._post(self._hooks.refused, sorted(refused))
         for lock in held:
             if lock.job_id in refused:
                 lock.signal.fence()
                 self._post(self._hooks.lost, lock)
             else:
                 lock.signal.renew(sent_at + self._valid_for)
-        if refused:
-            self._post(self._hooks.refused, sorted(refused))
         renewed = [lock.job_id for lock in held if lock.job_id not in refused]
         if renewed:
             self._post(self._hooks.renewed, renewed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis.asyncio
 
+from campaign_worker.errors import RedisAway
 from campaign_worker.queue import AbortReason, Deferred, JobSpec
 from tests.integration.queue.conftest import Events, Inspector, StartWorker
 from tests.support import TcpProxy, eventually, free_port
@@ -110,7 +111,7 @@ async def test_a_redis_that_restarts_in_the_middle_loses_and_doubles_nothing(
     async def survive(job: Job, token: str) -> None:
         try:
             await process(job, token)
-        except Exception:
+        except RedisAway:
             return
 
     worker = start_worker(survive, connection=server.url, prefix="bull", concurrency=10)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -258,7 +259,7 @@ async def test_the_limiter_is_honoured_with_its_own_time(
     await queue.add(4)
     start_worker(process, limiter={"max": 1, "duration": 250}, concurrency=3)
     await eventually(lambda: len(ran) == 4)
-    gaps = [later - earlier for earlier, later in zip(ran, ran[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(ran)]
     assert all(0.2 < gap < 0.6 for gap in gaps), gaps
 
 
@@ -527,6 +528,74 @@ async def test_cancel_job_sets_the_signal_and_leaves_the_rest_to_the_processor(
     assert await eventually(lambda: worker.cancel_job("j0"))
     await eventually(lambda: _has(queue, completed=1))
     assert (await queue.job("j0"))["returnvalue"] == '"cancelled"'
+
+
+async def test_a_worker_says_once_that_it_is_drained(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str) -> None:
+        return None
+
+    worker = start_worker(process, drainDelay=0.05)
+    events = Events(worker, "drained", "completed")
+    claims: set[float | None] = set()
+    await queue.add()
+    await eventually(lambda: events.of("completed"))
+    await eventually(lambda: claims.add(worker.last_claim_monotonic) or len(claims) > 4)
+    assert len(events.of("drained")) <= 2
+    assert events.seen[-1][0] == "drained"
+
+
+async def test_a_job_scheduler_whose_chain_ends_here_is_named(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str) -> None:
+        return None
+
+    worker = start_worker(process)
+    worker.hold("test")
+    events = Events(worker, "error")
+    await queue.add(2)
+    for job_id in ("j0", "j1"):
+        await queue.client.hset(queue.keys.job(job_id), "rjk", "nightly")
+    worker.release("test")
+    await eventually(lambda: _has(queue, completed=2))
+    assert [str(error) for (error,) in events.of("error")] == [
+        "repeat: no next iteration of 'nightly' follows job j0"
+    ]
+
+
+async def test_a_stray_marker_of_bullmq_4_harms_nothing(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str) -> None:
+        return None
+
+    worker = start_worker(process)
+    worker.hold("test")
+    await queue.add()
+    # "0:0" says that there is a prioritized job; there is none, and the stock script stumbles.
+    await queue.client.lpush(queue.keys.of("wait"), "0:0")
+    await queue.producer.add("mail", {}, job_id="next")
+    worker.release("test")
+    await eventually(lambda: _has(queue, completed=2))
+    assert worker.is_running()
+
+
+async def test_how_long_a_worker_has_not_claimed_counts_only_while_it_could(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str, signal: AbortSignal) -> None:
+        await signal.wait()
+
+    worker = start_worker(process)
+    await worker.wait_until_ready()
+    await eventually(lambda: worker.claimless_seconds > 0)
+    await queue.add()
+    await eventually(lambda: worker.active_jobs == 1)
+    await eventually(lambda: worker.claimless_seconds == 0)
+    assert worker.cancel_job("j0")
+    await eventually(lambda: worker.claimless_seconds > 0)
 
 
 async def _has(queue: Inspector, **states: int) -> bool:

@@ -25,7 +25,7 @@ class Gate:
         self.ended: list[str] = []
         self.open = asyncio.Event()
 
-    async def __call__(self, job: Job, token: str) -> str:
+    async def __call__(self, job: Job, _token: str) -> str:
         self.started.append(job.id)
         await self.open.wait()
         self.ended.append(job.id)

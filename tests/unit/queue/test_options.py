@@ -24,7 +24,11 @@ def test_defaults_are_nodes() -> None:
         30_000,
         30_000,
     )
-    assert (options.drain_delay_seconds, options.max_stalled_count, options.prefix) == (5, 1, "bull")
+    assert (options.drain_delay_seconds, options.max_stalled_count, options.prefix) == (
+        5,
+        1,
+        "bull",
+    )
     assert options.connection == ConnectionSpec()
 
 
