@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.leaks",
     "tests.fixtures.redis",
     "tests.fixtures.postgres",
+    "tests.fixtures.pgbouncer",
     "tests.fixtures.smtp",
     "tests.fixtures.node",
 ]

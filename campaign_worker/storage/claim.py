@@ -94,14 +94,14 @@ class Claimer:
         locked = {
             row["id"] for row in await connection.fetch(sql["lock_messages"], *_without_order(keys))
         }
+        at_rest = await self._at_rest(connection, items)
         rows = await connection.fetch(sql["read_for_claim"], *keys)
         answers: dict[int, Claim] = {}
         open_rows: dict[int, tuple[ClaimItem, Any]] = {}
         for row in rows:
             item = items[row["ord"]]
-            early = answer_without_claim(
-                row, item.request, item.token, held=row["id"] not in locked
-            )
+            held = row["id"] not in locked or row["recipient_id"] not in at_rest
+            early = answer_without_claim(row, item.request, item.token, held=held)
             if early is not None:
                 answers[row["ord"]] = early
             else:
@@ -109,6 +109,23 @@ class Claimer:
         plans = await self._decide(connection, open_rows)
         answers.update(await self._write(connection, plans, confirmed_at))
         return [answers[order] for order in range(len(items))]
+
+    async def _at_rest(
+        self, connection: PoolConnectionProxy, items: Sequence[ClaimItem]
+    ) -> set[int | None]:
+        """Tell whose row nobody is changing; None stands for a mail without a recipient's row."""
+        wanted = [
+            item.request.recipient_id for item in items if isinstance(item.request, CampaignRequest)
+        ]
+        if not wanted:
+            return {None}
+        # Only a look: locks that were kept would meet those of an app that unsubscribes many in one
+        # transaction, and one of the two would have to die.
+        look = connection.transaction()
+        await look.start()
+        rows = await connection.fetch(self._database.sql["recipients_at_rest"], wanted)
+        await look.rollback()
+        return {None, *(row["id"] for row in rows)}
 
     async def _ensure_rows(
         self, connection: PoolConnectionProxy, items: Sequence[ClaimItem]
