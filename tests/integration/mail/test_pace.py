@@ -9,6 +9,7 @@ import redis.asyncio as aioredis
 
 from campaign_worker.errors import RedisAway
 from campaign_worker.mail.pace import FURTHEST_SECONDS, SharedPace, Unpaced
+from campaign_worker.queue import ConnectionSpec
 from tests.support import free_port
 
 
@@ -47,7 +48,7 @@ async def test_a_stream_that_rests_is_forgotten(redis_client: aioredis.Redis, pr
 
 
 async def test_a_redis_that_is_away_is_said_so(prefix: str) -> None:
-    client = aioredis.Redis(port=free_port(), retry=None)
+    client = ConnectionSpec(port=free_port()).client()
     with pytest.raises(RedisAway):
         await SharedPace(client, f"{prefix}:rate", per_second=1).reserve()
     await client.aclose()
