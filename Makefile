@@ -60,6 +60,10 @@ imports: venv ## the arrows of docs/decisions/0002: who may import whom
 .PHONY: check
 check: lint types imports test ## all of the above
 
+.PHONY: bench-queue
+bench-queue: venv ## no-op jobs: our worker, Node's, the package's (ARGS='--jobs 3000 --runs 1', --idle, --memory)
+	@$(BIN)/python -m bench.queue $(ARGS)
+
 .PHONY: docs
 docs: venv ## write docs/configuration.md from the settings classes
 	$(BIN)/python -m campaign_worker.settings --write-docs

@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import json
 import os
+import platform
 import sys
 import time
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class WorkerProcess:
 
     def cpu_seconds(self) -> float:
         """CPU time that all of its threads have had, user and system."""
-        if sys.platform == "linux":
+        if platform.system() == "Linux":
             # psutil reads it in clock ticks: far too coarse for a short run.
             return time.clock_gettime_ns((~self.pid << 3) | _CPU_CLOCK_KIND) / 1e9
         times = psutil.Process(self.pid).cpu_times()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import redis.asyncio
 
@@ -85,12 +86,12 @@ class Stand:
         done = self._keys.of("completed")
         first = await self._client.zrange(done, 0, 0, withscores=True)
         last = await self._client.zrange(done, -1, -1, withscores=True)
-        return float(last[0][1] - first[0][1]) / 1000
+        return (_score(last) - _score(first)) / 1000
 
     async def cpu_seconds(self) -> float:
         """CPU time of the Redis process so far, its children not counted."""
         used = await self._client.info("cpu")
-        return float(used["used_cpu_user"] + used["used_cpu_sys"])
+        return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
     async def commands(self) -> int:
         """How many commands Redis has processed so far."""
@@ -99,6 +100,11 @@ class Stand:
     async def version(self) -> str:
         """Redis' version."""
         return str((await self._client.info("server"))["redis_version"])
+
+
+def _score(members: Any) -> float:
+    [(_, score)] = members
+    return float(score)
 
 
 @asynccontextmanager
