@@ -55,10 +55,16 @@ def our_worker(redis_url: str, database_url: str, smtp_sink: SmtpSink, prefix: s
 def node_worker(
     node_bullmq: Callable[[int], NodeBullMQ], redis_url: str, prefix: str
 ) -> StartNodeWorker:
-    """Return `node_worker(*queues, pause_ms=0, **options)`: a Worker of 6.x, with `async with`."""
+    """Return `node_worker(*queues, **options)`: Workers of 6.x, to be used with `async with`.
+
+    `each` has options by queue; `pause_ms` passes within each job.
+    """
 
     def start(
-        *queues: str, pause_ms: int = 0, **options: Any
+        *queues: str,
+        pause_ms: int = 0,
+        each: dict[str, Any] | None = None,
+        **options: Any,
     ) -> AbstractAsyncContextManager[NodeWorker]:
         return NodeWorker.started(
             node_bullmq(6),
@@ -67,6 +73,7 @@ def node_worker(
             queues=queues,
             pauseMs=pause_ms,
             options=options,
+            each=each or {},
         )
 
     return start

@@ -1,12 +1,12 @@
 // A Node Worker whose jobs say themselves what becomes of them; it reports each job it ran.
-// INPUT: {connection, prefix, queues, options, pauseMs}.
+// INPUT: {connection, prefix, queues, options, each: {queue: options}, pauseMs}.
 // Lines: {"ready": true}, then {"ran": {queue, id, data, attempt}} for each run.
 // data.plan is what each attempt does (the last entry serves all later ones); without it: complete.
 import { createRequire } from "node:module";
 
 const require = createRequire(import.meta.url);
 const { Worker, UnrecoverableError, DelayedError } = require("bullmq");
-const { connection, prefix, queues, options = {}, pauseMs = 0 } = JSON.parse(process.env.INPUT);
+const { connection, prefix, queues, options = {}, each = {}, pauseMs = 0 } = JSON.parse(process.env.INPUT);
 
 function say(value) {
   process.stdout.write(`${JSON.stringify(value)}\n`);
@@ -39,7 +39,11 @@ async function process_(job, token) {
   }
 }
 
-const workers = queues.map((name) => new Worker(name, process_, { connection, prefix, ...options }));
+const workers = queues.map(
+  (name) => new Worker(name, process_, {
+    connection, prefix, autorun: false, ...options, ...each[name],
+  }),
+);
 for (const worker of workers) worker.on("error", (error) => console.error(error));
 // Any line on stdin asks it to close.
 process.stdin.once("data", async () => {
@@ -48,3 +52,4 @@ process.stdin.once("data", async () => {
 });
 await Promise.all(workers.map((worker) => worker.waitUntilReady()));
 say({ ready: true });
+for (const worker of workers) worker.run().catch((error) => console.error(error));
