@@ -1,0 +1,294 @@
+"""One job through the pipeline with a real ledger: the order of its steps, and where it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+
+from campaign_worker.errors import (
+    MailNotSent,
+    PayloadError,
+    RedisAway,
+    RenderError,
+    SmtpPhase,
+    TransportDown,
+)
+from campaign_worker.queue.abort import AbortReason
+from campaign_worker.queue.endings import Completed, Deferred, Failed, HandedBack
+from metrics import MailSent, UnknownJob
+from tests.integration.delivery.kit import NOW_MS, Bench, Job, Smtp, bench_of, job_of
+from tests.support import eventually
+
+
+def until(seconds: float) -> Deferred:
+    return Deferred(NOW_MS + round(seconds * 1000))
+
+
+def failure(ending: Any) -> str:
+    assert isinstance(ending, Failed), ending
+    return str(ending.error)
+
+
+async def test_slot_then_claim_then_mark_then_body(bench: Bench) -> None:
+    campaign = await bench.world.campaign()
+    request = campaign.request()
+
+    async def claimed_but_not_marked() -> None:
+        row = await bench.world.row(request)
+        assert (row["state"], row["marked_at"]) == ("sending", None)
+
+    async def marked() -> None:
+        assert (await bench.world.row(request))["marked_at"] is not None
+
+    bench.smtp.before_mark, bench.smtp.after_mark = claimed_but_not_marked, marked
+    ending = await bench.run(request)
+    key = f"{request.campaign_id}.{request.recipient_id}.0"
+    assert ending == Completed({"outcome": "sent", "messageId": f"<{key}@x>"})
+    assert bench.smtp.log == ["slot", "mail", "body", "slot free"]
+    row = await bench.world.row(request)
+    assert (row["state"], row["detail"]) == ("sent", "250 2.0.0 queued")
+    assert [event.result for event in bench.notes.events if isinstance(event, MailSent)] == [
+        "accepted"
+    ]
+
+
+async def test_nothing_is_claimed_while_a_transport_is_waited_for(bench: Bench) -> None:
+    bench.smtp.down = TransportDown("default", SmtpPhase.CONNECT, "refused")
+    request = (await bench.world.campaign()).request()
+    assert await bench.run(request) == HandedBack("transport_down")
+    assert await bench.world.value("SELECT count(*) FROM $messages") == 0
+    assert bench.notes.held == ["hold transport default"]
+    bench.smtp.down = None
+    await eventually(lambda: bench.notes.held[-1] == "release transport default")
+
+
+async def test_with_several_transports_the_jobs_of_one_that_is_down_are_deferred(
+    database_url: str,
+) -> None:
+    async with bench_of(database_url, others=[Smtp("second")]) as bench:
+        first, second = await bench.world.campaign(), await bench.world.campaign()
+        await bench.world.execute(
+            "UPDATE $campaigns SET transport = 'second' WHERE id = $1", second.id
+        )
+        bench.smtp.down = TransportDown("default", SmtpPhase.CONNECT, "refused")
+        assert await bench.run(first.request()) == until(0.01)
+        assert isinstance(await bench.run(second.request()), Completed)
+        assert bench.notes.held == []
+
+
+async def test_a_job_that_was_sent_ends_as_sent_and_sends_nothing(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    first = await bench.run(request)
+    assert await bench.run(job_of(request, id="another")) == first
+    assert bench.smtp.log.count("body") == 1
+    assert await bench.world.value("SELECT count(*) FROM $usage_events") == 1
+
+
+async def test_a_skipped_row_completes_its_job_with_the_reason(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    await bench.world.execute("UPDATE $recipients SET unsubscribed_at = now()")
+    assert await bench.run(request) == Completed({"outcome": "skipped", "reason": "unsubscribed"})
+    assert "body" not in bench.smtp.log
+
+
+async def test_the_next_steps_job_is_added_after_the_settle(bench: Bench) -> None:
+    campaign = await bench.world.campaign()
+    await bench.world.follow_up(campaign, delay_seconds=60)
+    await bench.run(campaign.request())
+    (step,) = bench.notes.steps
+    assert (step.campaign_id, step.recipient_id, step.step) == (
+        campaign.id, campaign.recipients[0], 1,
+    )  # fmt: skip
+
+
+async def test_a_stop_before_the_claim_claims_nothing(bench: Bench) -> None:
+    bench.signal.abort(AbortReason.SHUTDOWN)
+    request = (await bench.world.campaign()).request()
+    assert await bench.run(request) == HandedBack("stopping")
+    assert await bench.world.value("SELECT count(*) FROM $messages") == 0
+
+
+async def test_a_stop_before_the_mark_releases_the_row_untouched(bench: Bench) -> None:
+    async def stop() -> None:
+        bench.signal.abort(AbortReason.SHUTDOWN)
+
+    bench.smtp.before_mark = stop
+    request = (await bench.world.campaign()).request()
+    assert await bench.run(request) == HandedBack("interrupted")
+    row = await bench.world.row(request)
+    assert (row["state"], row["attempts"], row["marked_at"]) == ("scheduled", 0, None)
+    assert "body" not in bench.smtp.log
+
+
+async def test_a_lease_that_ran_out_stops_a_send_before_the_mark(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+
+    async def freeze() -> None:
+        # As after a long freeze: Postgres' clock is past the lease.
+        await bench.world.execute("UPDATE $messages SET lease_until = now() - interval '1 s'")
+
+    bench.smtp.before_mark = freeze
+    assert await bench.run(request) == HandedBack("interrupted")
+    assert "body" not in bench.smtp.log
+    assert (await bench.world.row(request))["state"] == "scheduled"
+
+
+async def test_a_row_that_was_given_to_somebody_else_is_not_sent(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+
+    async def lose() -> None:
+        await bench.world.execute("UPDATE $messages SET token = 'other'")
+
+    bench.smtp.before_mark = lose
+    assert await bench.run(request) == until(1)
+    row = await bench.world.row(request)
+    assert (row["state"], row["token"]) == ("sending", "other")
+    assert "body" not in bench.smtp.log
+
+
+async def test_a_cancel_before_the_mark_releases_the_row(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    there = asyncio.Event()
+
+    async def hang() -> None:
+        there.set()
+        await asyncio.Event().wait()
+
+    bench.smtp.before_mark = hang
+    running = await bench.running(request)
+    await there.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    row = await bench.world.row(request)
+    assert (row["state"], row["attempts"]) == ("scheduled", 0)
+
+
+async def test_a_cancel_after_the_mark_leaves_the_row_in_doubt(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    there = asyncio.Event()
+
+    async def hang() -> None:
+        there.set()
+        await asyncio.Event().wait()
+
+    bench.smtp.after_mark = hang
+    running = await bench.running(request)
+    await there.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert await bench.world.state(request) == "in_doubt"
+    # The job that was handed back ends as the row says.
+    assert failure(await bench.run(request)).startswith("in_doubt")
+
+
+async def test_a_cancel_during_the_settle_does_not_lose_an_accepted_mail(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    world = bench.world
+    async with world.raw.transaction():
+        # Settles wait here: they update the counts of the campaign.
+        await world.execute("SELECT 1 FROM $campaign_counts FOR UPDATE")
+        running = await bench.running(request)
+        await eventually(world.somebody_waits_for_a_lock)
+        running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert await world.state(request) == "sent"
+
+
+@pytest.mark.parametrize(
+    "error", [RenderError("subject", "nickname is missing"), ValueError("a mistake of ours")]
+)
+async def test_a_mail_that_cannot_be_composed_fails_for_good(
+    bench: Bench, error: Exception
+) -> None:
+    bench.composer.error = error
+    request = (await bench.world.campaign()).request()
+    ending = await bench.run(request)
+    assert isinstance(ending, Failed)
+    assert not ending.retry
+    row = await bench.world.row(request)
+    assert (row["state"], row["reason"], row["attempts"]) == ("failed", "render_error", 0)
+    assert str(error) in row["detail"]
+    assert "mail" not in bench.smtp.log
+
+
+async def test_a_place_in_the_rate_that_is_far_away_defers_the_job(bench: Bench) -> None:
+    bench.pace.seconds = 42.0
+    request = (await bench.world.campaign()).request()
+    assert await bench.run(request) == until(42)
+    assert await bench.world.value("SELECT count(*) FROM $messages") == 0
+
+
+async def test_without_redis_the_job_goes_back(bench: Bench) -> None:
+    bench.pace.error = RedisAway("no answer")
+    assert await bench.run((await bench.world.campaign()).request()) == HandedBack("redis_away")
+
+
+@pytest.mark.parametrize("data", [{}, None, {"campaignId": "x", "recipientId": 1}, {"to": "a@b"}])
+async def test_a_payload_that_does_not_fit_fails_at_once(bench: Bench, data: Any) -> None:
+    ending = await bench.run(Job(data))
+    assert isinstance(ending, Failed)
+    assert isinstance(ending.error, PayloadError)
+    assert not ending.retry
+    assert bench.smtp.log == []
+
+
+async def test_a_self_contained_mail_that_cannot_be_composed_leaves_no_row(bench: Bench) -> None:
+    bench.composer.error = PayloadError("to", "no address")
+    ending = await bench.run(Job({"to": "a@b.cc", "subject": "s", "text": "t"}))
+    assert failure(ending) == "to: no address"
+    assert await bench.world.value("SELECT count(*) FROM $messages") == 0
+
+
+async def test_a_job_that_names_what_is_not_there_fails_by_field(bench: Bench) -> None:
+    ending = await bench.run(Job({"campaignId": 404, "recipientId": 1}))
+    assert failure(ending) == "campaignId: there is no campaign 404"
+
+
+async def test_a_job_id_that_postgres_cannot_hold_fails_alone(bench: Bench) -> None:
+    campaign = await bench.world.campaign(2)
+    bad, good = await asyncio.gather(
+        bench.run(job_of(campaign.request(0), id="a\x00b")), bench.run(campaign.request(1))
+    )
+    assert "Postgres refuses it" in failure(bad)
+    assert isinstance(good, Completed)
+
+
+async def test_a_transport_that_no_setting_names_defers_the_campaign(bench: Bench) -> None:
+    campaign = await bench.world.campaign()
+    await bench.world.execute("UPDATE $campaigns SET transport = 'gone'")
+    assert await bench.run(campaign.request()) == until(60)
+    assert bench.smtp.log == []
+
+
+async def test_jobs_of_unknown_names_are_parked_or_failed(bench: Bench) -> None:
+    job = Job({"anything": 1}, name="resize-image")
+    assert await bench.run(job) == until(300)
+    bench.processor._options = dataclasses.replace(bench.options, park_unknown=False)
+    assert failure(await bench.run(job)).startswith("name: unknown job 'resize-image'")
+    unknown = [event for event in bench.notes.events if isinstance(event, UnknownJob)]
+    assert [event.name for event in unknown] == ["resize-image"] * 2
+
+
+async def test_a_busy_row_defers_until_its_lease_ends(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    await bench.world.claimed(request)
+    ending = await bench.run(request)
+    assert isinstance(ending, Deferred)
+    assert ending.until_ms - NOW_MS == pytest.approx(30_000, abs=1000)
+
+
+async def test_a_failed_row_fails_a_replayed_job_without_retry(bench: Bench) -> None:
+    bench.composer.error = RenderError("subject", "x")
+    request = (await bench.world.campaign()).request()
+    await bench.run(request)
+    bench.composer.error = None
+    again = await bench.run(request)
+    assert isinstance(again, Failed)
+    assert isinstance(again.error, MailNotSent)
+    assert (again.error.outcome, again.retry) == ("render_error", False)

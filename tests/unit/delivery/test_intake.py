@@ -1,0 +1,105 @@
+"""The gate: held once, probed until it answers, opened for everybody."""
+
+from __future__ import annotations
+
+import asyncio
+
+from campaign_worker.errors import DatabaseAway, SmtpPhase, TransportDown
+from campaign_worker.intake import IntakeGate
+from metrics import Event, IntakeHeld
+from tests.support import eventually
+
+AWAY = DatabaseAway("gone")
+DOWN = TransportDown("default", SmtpPhase.CONNECT, "refused")
+
+
+class Workers:
+    """A worker and a listener that note what they are told, and probes that fail as told."""
+
+    def __init__(self, transports: tuple[str, ...] = ("default",)) -> None:
+        self.told: list[str] = []
+        self.events: list[Event] = []
+        self.probes = 0
+        self.away = True
+        self.gate = IntakeGate(
+            probe_database=self.probe,
+            probe_transports=dict.fromkeys(transports, self.probe),
+            listener=self,
+            transport_probe_seconds=0.01,
+        )
+
+    async def probe(self) -> None:
+        self.probes += 1
+        if self.away:
+            raise ConnectionError("still away")
+
+    def hold(self, reason: str) -> None:
+        self.told.append(f"hold {reason}")
+
+    def release(self, reason: str) -> None:
+        self.told.append(f"release {reason}")
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+async def test_many_losses_hold_once_and_the_first_good_probe_opens() -> None:
+    workers = Workers()
+    await workers.gate.start()
+    workers.gate.attach([workers])
+    for _ in range(50):
+        workers.gate.database_away(AWAY)
+    assert (workers.told, workers.gate.reasons) == (["hold postgres"], ["postgres"])
+    await eventually(lambda: workers.probes >= 1)
+    assert workers.told == ["hold postgres"]
+    workers.away = False
+    await eventually(lambda: workers.told == ["hold postgres", "release postgres"])
+    assert workers.gate.reasons == []
+    assert [event.held for event in workers.events if isinstance(event, IntakeHeld)] == [
+        True,
+        False,
+    ]
+    await workers.gate.stop()
+
+
+async def test_reasons_are_held_side_by_side() -> None:
+    workers = Workers()
+    await workers.gate.start()
+    workers.gate.attach([workers])
+    workers.gate.database_away(AWAY)
+    assert workers.gate.transport_down("default", DOWN) is None
+    assert workers.gate.reasons == ["postgres", "transport default"]
+    workers.away = False
+    await eventually(lambda: not workers.gate.reasons)
+    assert sorted(workers.told) == [
+        "hold postgres", "hold transport default", "release postgres", "release transport default",
+    ]  # fmt: skip
+    await workers.gate.stop()
+
+
+async def test_of_several_transports_one_that_is_down_defers_its_own_jobs() -> None:
+    workers = Workers(("default", "second"))
+    workers.gate.attach([workers])
+    assert workers.gate.transport_down("second", DOWN) == 0.01
+    assert (workers.told, workers.gate.reasons) == ([], [])
+
+
+async def test_a_worker_that_comes_later_is_held_too() -> None:
+    workers = Workers()
+    await workers.gate.start()
+    workers.gate.database_away(AWAY)
+    workers.gate.attach([workers])
+    assert workers.told == ["hold postgres"]
+    await workers.gate.stop()
+
+
+async def test_after_a_stop_nothing_is_probed_and_nothing_opened() -> None:
+    workers = Workers()
+    await workers.gate.start()
+    workers.gate.attach([workers])
+    workers.gate.database_away(AWAY)
+    await workers.gate.stop()
+    # A job that drains finds Postgres away: nobody would ever end a probe that began now.
+    workers.gate.database_away(AWAY)
+    assert workers.told == ["hold postgres"]
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")]
