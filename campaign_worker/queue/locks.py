@@ -32,11 +32,16 @@ _RETRY_SECONDS = 0.1
 
 @dataclass(slots=True, eq=False)
 class HeldLock:
-    """A lock that is kept; `signal` is the fence of the job behind it."""
+    """A lock that is kept; `signal` is the fence of the job behind it.
+
+    `settling` says that the job's outcome is being written: the lock may end at any moment, and
+    whether it was lost is for the one who writes to find out.
+    """
 
     job_id: str
     token: str
     signal: AbortSignal
+    settling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +157,18 @@ class LockRenewer:
         except (RedisError, OSError) as error:
             self._post(self._hooks.failed, error)
             return False
-        if refused:
-            self._post(self._hooks.refused, sorted(refused))
-        for lock in held:
-            if lock.job_id in refused:
-                lock.signal.fence()
-                self._post(self._hooks.lost, lock)
-            else:
-                lock.signal.renew(sent_at + self._valid_for)
-        renewed = [lock.job_id for lock in held if lock.job_id not in refused]
-        if renewed:
-            self._post(self._hooks.renewed, renewed)
+        lost = [lock for lock in held if lock.job_id in refused and not lock.settling]
+        kept = [lock for lock in held if lock.job_id not in refused]
+        for lock in kept:
+            lock.signal.renew(sent_at + self._valid_for)
+        if lost:
+            self._post(self._hooks.refused, [lock.job_id for lock in lost])
+        for lock in lost:
+            self.drop(lock)
+            lock.signal.fence()
+            self._post(self._hooks.lost, lock)
+        if kept:
+            self._post(self._hooks.renewed, [lock.job_id for lock in kept])
         return True
 
     def _extend(self, client: redis.Redis, held: list[HeldLock]) -> list[str]:

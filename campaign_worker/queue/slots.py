@@ -224,6 +224,7 @@ class Slots:
                     assert_never(result)
 
     async def _finish(self, active: ActiveJob, move: Move) -> Settled | Lost | Unready:
+        active.lock.settling = True
         result = await self._finisher.finish(
             active.job,
             active.token,

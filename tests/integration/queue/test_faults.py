@@ -185,6 +185,22 @@ async def test_a_deleted_lock_aborts_its_job_and_nothing_is_written_for_it(
     assert await queue.counts() == {"active": 1}
 
 
+async def test_renewals_that_meet_a_finish_are_no_lost_locks(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str) -> None:
+        await job.log("a round trip of work")
+
+    # Renewals every 2 ms: many meet a job that has just been finished.
+    worker = start_worker(process, concurrency=20, lockDuration=5000, lockRenewTime=4)
+    events = Events(worker, "lockRenewalFailed", "error", "locksRenewed")
+    await queue.producer.add_many([JobSpec("mail", i, f"x{i}") for i in range(3000)])
+    await eventually(lambda: _has(queue, completed=3000), 20)
+    assert len(events.of("locksRenewed")) > 10
+    assert not events.of("lockRenewalFailed")
+    assert not events.of("error")
+
+
 async def test_a_job_whose_lock_went_to_somebody_else_is_lost_not_failed(
     queue: Inspector, start_worker: StartWorker
 ) -> None:
