@@ -14,6 +14,7 @@ from campaign_worker.delivery.pipeline import Pipeline
 from campaign_worker.delivery.processor import MailProcessor, ProcessorOptions
 from campaign_worker.delivery.retry import RetryPolicy
 from campaign_worker.delivery.routing import Routing
+from campaign_worker.errors import SmtpLost, SmtpPhase, SmtpRefused
 from campaign_worker.intake import IntakeGate
 from campaign_worker.queue.abort import AbortSignal
 from tests.integration.storage.kit import LEASE_SECONDS, World, world_of
@@ -82,10 +83,8 @@ class Smtp:
         self.log.append("mail")
         if self.before_mark is not None:
             await self.before_mark()
-        if isinstance(answer, Exception) and getattr(answer, "phase", None) is not None:
-            phase = answer.phase.value
-            if phase != "body":
-                raise answer
+        if isinstance(answer, SmtpRefused | SmtpLost) and answer.phase is not SmtpPhase.BODY:
+            raise answer
         await before_dot()
         self.log.append("body")
         if self.after_mark is not None:

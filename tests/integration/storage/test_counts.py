@@ -91,6 +91,8 @@ async def _take(
                 rows[index],
                 there,
             )
+        case _:
+            raise AssertionError(step)
 
 
 async def _move(world: World, ids: list[int], picked: random.Random, *, together: bool) -> None:

@@ -48,7 +48,7 @@ def test_a_follow_up_takes_over_how_the_app_retries_and_cleans_up() -> None:
     assert mail_job(1, 1, 1).options["attempts"] == DEFAULT_OPTIONS["attempts"] == 3
 
 
-texts = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00"))
+texts = st.text(st.characters(codec="utf-8", exclude_characters=chr(0)))
 addresses = st.lists(st.emails(), max_size=3).map(tuple)
 mails = st.builds(
     InlineMail,

@@ -77,7 +77,8 @@ async def test_a_lost_race_is_repeated_whole(race: type[asyncpg.PostgresError]) 
     postgres = Postgres()
     postgres.errors = [race("lost"), race("lost")]
     batcher = batcher_over(postgres)
-    assert await asyncio.gather(batcher.submit(1), batcher.submit(2)) == ["answer 1", "answer 2"]
+    answers = await asyncio.gather(*(batcher.submit(n) for n in (1, 2)))
+    assert answers == ["answer 1", "answer 2"]
     assert postgres.batches == [[1, 2]] * 3
 
 
