@@ -23,7 +23,11 @@ from shutdown import Deadline
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
-    """How to reach Postgres. `transaction_pooler`: pgbouncer or the like in transaction mode."""
+    """How to reach Postgres. `transaction_pooler`: pgbouncer or the like in transaction mode.
+
+    `idle_transaction_seconds`: a replica that froze or was cut off in the middle of a transaction
+    holds its rows, and its campaign's counts, for no longer than this.
+    """
 
     dsn: str
     schema: str = "campaign_worker"
@@ -31,6 +35,7 @@ class DatabaseOptions:
     pool_size: int = 5
     connect_timeout_seconds: float = 5.0
     statement_timeout_seconds: float = 10.0
+    idle_transaction_seconds: float = 5.0
 
 
 class Database:
@@ -43,6 +48,7 @@ class Database:
 
     async def open(self) -> None:
         """Open the pool. Raises DatabaseAway, CredentialsRefused."""
+        idle_ms = round(self.options.idle_transaction_seconds * 1000)
         with translated("DATABASE_URL"):
             self._pool = await asyncpg.create_pool(
                 self.options.dsn,
@@ -53,6 +59,10 @@ class Database:
                 statement_cache_size=0 if self.options.transaction_pooler else 100,
                 # A pooler resets its own server connections; ours hold no session state.
                 reset=_keep if self.options.transaction_pooler else None,
+                # A pooler refuses this at the start of a session: there each transaction says it.
+                server_settings={}
+                if self.options.transaction_pooler
+                else {"idle_in_transaction_session_timeout": str(idle_ms)},
             )
 
     async def check_schema(self) -> None:
@@ -80,6 +90,11 @@ class Database:
                 self._pool.acquire(timeout=self.options.connect_timeout_seconds) as connection,
                 connection.transaction(),
             ):
+                if self.options.transaction_pooler:
+                    idle_ms = round(self.options.idle_transaction_seconds * 1000)
+                    await connection.execute(
+                        f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}"
+                    )
                 yield connection
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[Any]:

@@ -20,7 +20,7 @@ class Fault(enum.Enum):
     AWAY = "away"
     """Postgres cannot take statements now; the same statement will do later."""
     AGAIN = "again"
-    """The transaction lost a race (serialization, deadlock, lock timeout); repeat it at once."""
+    """The transaction lost a race (serialization, deadlock, timeout); repeat it at once."""
     DATA = "data"
     """A value in the statement is at fault; the others are not."""
     CREDENTIALS = "credentials"
@@ -32,7 +32,8 @@ class Fault(enum.Enum):
 # SQLSTATE classes and codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY_CLASSES = ("08", "53", "57", "58")
 _AWAY_CODES = ("25006",)  # read_only_sql_transaction: a standby answers during a failover
-_AGAIN_CODES = ("40001", "40P01", "55P03")
+# 25P03: we stood still in the middle of a transaction, and the server ended it.
+_AGAIN_CODES = ("40001", "40P01", "55P03", "25P03")
 _DATA_CLASSES = ("22", "23")
 _CREDENTIAL_CODES = ("28000", "28P01", "3D000", "42501")
 

@@ -132,13 +132,16 @@ def judge(reading: Reading) -> Verdict:
 
 
 def _lost(reading: Reading) -> int:
-    """Count the steps of each address that neither a mail nor an honest row accounts for."""
+    """Count mails that are due and were not accepted.
+
+    From a row on that was skipped, failed or is in doubt, no step of its recipient is due.
+    """
     mails = Counter(address for mail in reading.mails for address in mail.recipients)
-    honest = Counter(
-        row["email"] for row in reading.rows if row["state"] in ("skipped", "failed", "in_doubt")
-    )
-    addresses = {row["email"] for row in reading.rows}
-    return sum(max(0, reading.steps - mails[one] - honest[one]) for one in addresses)
+    due = {row["email"]: reading.steps for row in reading.rows}
+    for row in reading.rows:
+        if row["state"] in ("skipped", "failed", "in_doubt"):
+            due[row["email"]] = min(due[row["email"]], row["step"])
+    return sum(max(0, steps - mails[address]) for address, steps in due.items())
 
 
 def _duplicated(reading: Reading) -> int:
