@@ -67,6 +67,8 @@ async def run(options: argparse.Namespace) -> None:
 async def _setting(redis_version: str, workers: Sequence[Contender]) -> str:
     node = ""
     if Contender.NODE in workers:
+        if reason := node_packages.why_not():
+            raise SystemExit(f"{reason}; without it: --workers ours,package")
         # npm may have to fetch it first: not within a run.
         _, version = await asyncio.to_thread(node_packages.install, NODE_MAJOR)
         node = f", bullmq {version} in Node"

@@ -55,7 +55,7 @@ class Memory:
     @property
     def growth(self) -> float:
         """How much more it is with many: 0.05 is five per cent."""
-        return self.many_bytes / self.few_bytes - 1
+        return (self.many_bytes - self.few_bytes) / self.few_bytes
 
 
 Results = dict[Contender, dict[int, Cost]]
