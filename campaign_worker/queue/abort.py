@@ -24,11 +24,13 @@ class AbortReason(enum.Enum):
 class AbortSignal:
     """Read by the processor; set by the worker. Once aborted it stays so, with the first reason."""
 
-    __slots__ = ("_event", "_reason", "valid_until")
+    __slots__ = ("_event", "_reason", "detail", "valid_until")
 
     def __init__(self) -> None:
         self._reason: AbortReason | None = None
         self._event: asyncio.Event | None = None
+        #: What the one who cancelled the job had to say, if anything.
+        self.detail: str | None = None
         #: Monotonic second after which the job's lock may be gone; written by the lock renewer.
         self.valid_until: float = math.inf
 
@@ -61,9 +63,9 @@ class AbortSignal:
         if self._reason is None and self.valid_until != -math.inf:
             self.valid_until = until
 
-    def abort(self, reason: AbortReason) -> None:
+    def abort(self, reason: AbortReason, detail: str | None = None) -> None:
         """Set the reason unless there is one, and wake who waits. Event loop only."""
         if self.reason is None:
-            self._reason = reason
+            self._reason, self.detail = reason, detail
         if self._event is not None:
             self._event.set()

@@ -143,6 +143,9 @@ class Slots:
             if ending is not None and active.phase is not Phase.ABANDONED:
                 active.phase = Phase.SETTLING
                 settled = await self._settle(active, ending)
+        except asyncio.CancelledError:
+            active.outcome = "abandoned"
+            raise
         except Exception as error:  # noqa: BLE001 - one job's fault must not end the worker
             # Ours, not the processor's: the lock runs out and the stalled sweep returns the job.
             self._report.error(error)

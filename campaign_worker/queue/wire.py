@@ -65,6 +65,8 @@ class Wire:
             asyncio.create_task(self._write(), name="redis-writer"),
             asyncio.create_task(self._read(), name="redis-reader"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
 
     def call(self, *command: Argument) -> asyncio.Future[Any]:
         """Send a command; the future brings the reply, ResponseError or RedisAway."""
@@ -108,25 +110,23 @@ class Wire:
         await self._connection.disconnect(nowait=True)
 
     async def _write(self) -> None:
-        try:
-            while True:
-                await self._outgoing.wait()
-                self._outgoing.clear()
-                chunks, self._outbox = self._outbox, []
-                await self._connection.send_packed_command(chunks, check_health=False)
-        except (RedisError, OSError) as error:
-            self.abort(error)
+        while True:
+            await self._outgoing.wait()
+            self._outgoing.clear()
+            chunks, self._outbox = self._outbox, []
+            await self._connection.send_packed_command(chunks, check_health=False)
 
     async def _read(self) -> None:
-        try:
-            while True:
-                try:
-                    answer = await self._connection.read_response(timeout=math.inf)
-                except ResponseError as refusal:
-                    answer = refusal
-                self._settle(answer)
-        except (RedisError, OSError) as error:
-            self.abort(error)
+        while True:
+            try:
+                answer = await self._connection.read_response(timeout=math.inf)
+            except ResponseError as refusal:
+                answer = refusal
+            self._settle(answer)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        # Neither task ends while the connection lives, whatever the reason.
+        self.abort(None if task.cancelled() else task.exception())
 
     def _settle(self, answer: Any) -> None:
         reply, _ = self._replies.popleft()

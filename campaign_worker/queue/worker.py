@@ -174,11 +174,11 @@ class Worker:
         if self._engine.intake.release(reason):
             self._report.held(reason, held=False)
 
-    def cancel_job(self, job_id: str) -> bool:
+    def cancel_job(self, job_id: str, reason: str | None = None) -> bool:
         """Set the signal of an active job, True if there is one; the processor decides the rest."""
         found = [active for active in self._stop.active() if active.job.id == job_id]
         for active in found:
-            active.signal.abort(AbortReason.CANCELLED)
+            active.signal.abort(AbortReason.CANCELLED, reason)
         return bool(found)
 
     def quiet(self) -> None:

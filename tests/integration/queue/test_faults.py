@@ -38,7 +38,7 @@ async def test_a_lost_reply_to_a_claim_loses_no_job_and_costs_no_stall(
         await queue.add()
         proxy.cut_on_next_reply()
         worker.release("test")
-        await eventually(lambda: _has(queue, completed=1))
+        await eventually(lambda: _has(queue, completed=1), 2)
         await worker.close()
     job = await queue.job("j0")
     assert (job["ats"], job["atm"], job.get("stc")) == ("2", "1", None)

@@ -520,14 +520,14 @@ async def test_a_held_intake_claims_at_once_when_the_last_reason_is_lifted(
 async def test_cancel_job_sets_the_signal_and_leaves_the_rest_to_the_processor(
     queue: Inspector, start_worker: StartWorker
 ) -> None:
-    async def process(job: Job, token: str, signal: AbortSignal) -> str:
-        return (await signal.wait()).value
+    async def process(job: Job, token: str, signal: AbortSignal) -> list[str | None]:
+        return [(await signal.wait()).value, signal.detail]
 
     worker = start_worker(process)
     await queue.add()
-    assert await eventually(lambda: worker.cancel_job("j0"))
+    assert await eventually(lambda: worker.cancel_job("j0", "by hand"))
     await eventually(lambda: _has(queue, completed=1))
-    assert (await queue.job("j0"))["returnvalue"] == '"cancelled"'
+    assert (await queue.job("j0"))["returnvalue"] == '["cancelled","by hand"]'
 
 
 async def test_a_worker_says_once_that_it_is_drained(

@@ -201,19 +201,25 @@ async def test_the_next_job_of_a_finish_in_flight_is_handed_back_too(
     assert await queue.counts() == {"waiting": 1, "completed": 1}
 
 
-async def test_quiet_puts_back_the_marker_that_the_dropped_block_may_have_taken(
-    queue: Inspector, start_worker: StartWorker
+async def test_quiet_puts_back_the_marker_that_the_dropped_block_has_taken(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
 ) -> None:
     gate, rival_gate = Gate(), Gate()
-    gate.open.set()
     rival_gate.open.set()
-    workers = [start_worker(gate), start_worker(rival_gate)]
-    for worker in workers:
-        await eventually(lambda worker=worker: worker._engine.blocker.blocking)
-    await asyncio.gather(queue.add(1), workers[0].close())
-    before = time.monotonic()
-    await eventually(lambda: _has(queue, completed=1))
-    assert time.monotonic() - before < 1
+    async with TcpProxy(redis_url) as proxy:
+        worker = start_worker(gate, connection=proxy.url)
+        await eventually(lambda: _blocked(queue, 1))
+        start_worker(rival_gate, drainDelay=30)
+        await eventually(lambda: _blocked(queue, 2))
+        proxy.hold_replies()
+        await queue.add()
+        # Whoever blocked first is served first.
+        await proxy.held_reply.wait()
+        worker.quiet()
+        await eventually(lambda: _has(queue, completed=1), 2)
+        proxy.pass_all()
+        await worker.close()
+    assert rival_gate.ended == ["j0"]
 
 
 async def test_close_is_bounded_when_redis_stops_answering(
@@ -296,6 +302,11 @@ async def test_fifty_closes_under_load_leave_no_job_active(
         counts = await queue.counts()
         assert "active" not in counts, counts
     assert counts == {"completed": total, "waiting": 3000 - total}
+
+
+async def _blocked(queue: Inspector, count: int) -> bool:
+    clients = await queue.client.client_list()
+    return sum("b" in client["flags"] for client in clients) == count
 
 
 async def _has(queue: Inspector, **states: int) -> bool:
