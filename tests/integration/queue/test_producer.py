@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from campaign_worker.errors import RedisAway
 from campaign_worker.queue import Job, JobSpec, Producer
 from tests.fixtures.node import connection_of
 from tests.integration.queue.conftest import Inspector, StartWorker
-from tests.support import eventually, free_port
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,12 +113,15 @@ async def test_reviving_wakes_an_idle_worker(queue: Inspector, start_worker: Sta
 
 
 async def test_a_redis_that_is_away_is_said_so(prefix: str) -> None:
-    client = redis.asyncio.Redis(port=free_port())
-    producer = Producer(client, "mails", prefix)
-    for attempt in (producer.counts(), producer.add("mail", {}, job_id="x")):
-        with pytest.raises(RedisAway):
-            await attempt
-    await client.aclose()
+    with socket.socket() as taken:
+        # Bound and not listening: nobody else gets the port, and nobody answers on it.
+        taken.bind(("127.0.0.1", 0))
+        client = redis.asyncio.Redis(port=taken.getsockname()[1])
+        producer = Producer(client, "mails", prefix)
+        for attempt in (producer.counts(), producer.add("mail", {}, job_id="x")):
+            with pytest.raises(RedisAway):
+                await attempt
+        await client.aclose()
 
 
 @pytest.mark.node
