@@ -45,7 +45,8 @@ async def _content(client: Client, key: str, kind: str, name: str) -> Any:
             return sorted(await client.smembers(key))
         case "zset":
             scored = await client.zrange(key, 0, -1, withscores=True)
-            return [member for member, _ in scored] if name.endswith(_BY_TIME) else scored
+            # Those of one millisecond stand in the order of their ids: the events tell theirs.
+            return sorted(dict(scored)) if name.endswith(_BY_TIME) else scored
         case "hash":
             return {field: _field(field, text) for field, text in (await _sorted(client, key))}
         case "stream":

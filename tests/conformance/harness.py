@@ -110,15 +110,22 @@ class App:
 
         return await eventually(over)
 
-    async def history(self, job_id: str, *, until: str, queue: str = QUEUE) -> list[str]:
-        """Return the events that QueueEvents brings of one job, in order, once `until` is there."""
+    async def histories(
+        self, *job_ids: str, until: str, queue: str = QUEUE
+    ) -> dict[str, list[str]]:
+        """Return the events of these jobs by id, once QueueEvents has brought each its `until`."""
 
-        async def told() -> list[str]:
-            events = list(await self.call("history", job_id, queue))
-            assert until in events, events
-            return events
+        async def told() -> dict[str, list[str]]:
+            all_of_them = await self.call("histories", queue)
+            wanted = {job_id: all_of_them.get(job_id, []) for job_id in job_ids}
+            assert all(until in history for history in wanted.values()), wanted
+            return wanted
 
         return await eventually(told)
+
+    async def history(self, job_id: str, *, until: str, queue: str = QUEUE) -> list[str]:
+        """Return the events of one job."""
+        return (await self.histories(job_id, until=until, queue=queue))[job_id]
 
     async def _read(self) -> None:
         while True:

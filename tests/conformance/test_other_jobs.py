@@ -39,31 +39,31 @@ async def test_a_follow_up_job_that_the_app_delays_waits_and_adds_no_second_mail
 
 
 async def test_a_follow_up_job_that_the_app_adds_too_early_waits_until_its_step_is_due(
-    app: App, our_worker: StartWorker, post: Post, smtp_sink: SmtpSink
+    app6: App, our_worker: StartWorker, post: Post, smtp_sink: SmtpSink
 ) -> None:
     campaign, (recipient,) = await post.campaign(["r@example.net"], follow_up_delays=[3600])
     ids = {"campaignId": campaign, "recipientId": recipient}
     async with our_worker():
-        await app.add(job(ids, **RETRIED))
-        await app.settled(completed=1, delayed=1)
-        (early,) = await app.add(job({**ids, "step": 1}, name="follow-up", **RETRIED))
-        await app.settled(completed=1, delayed=2)
-    waiting = await app.job(early)
+        await app6.add(job(ids, **RETRIED))
+        await app6.settled(completed=1, delayed=1)
+        (early,) = await app6.add(job({**ids, "step": 1}, name="follow-up", **RETRIED))
+        await app6.settled(completed=1, delayed=2)
+    waiting = await app6.job(early)
     assert waiting["attemptsMade"] == 0
     assert abs(waiting["delay"] - 3_600_000) < 60_000
     assert len(smtp_sink.mails) == 1
 
 
 async def test_jobs_of_unknown_names_fail_at_once_where_the_operator_wants_it(
-    app: App, our_worker: StartWorker, smtp_sink: SmtpSink
+    app6: App, our_worker: StartWorker, smtp_sink: SmtpSink
 ) -> None:
-    await app.call("watch")
+    await app6.call("watch")
     async with our_worker(UNKNOWN_JOBS="fail"):
-        (foreign,) = await app.add(job({"report": 7}, name="build-report", **RETRIED))
-        await app.settled(failed=1)
-    refused = await app.job(foreign)
+        (foreign,) = await app6.add(job({"report": 7}, name="build-report", **RETRIED))
+        await app6.settled(failed=1)
+    refused = await app6.job(foreign)
     assert refused["failedReason"].startswith("name: unknown job 'build-report'")
-    history = await app.history(foreign, until="failed")
+    history = await app6.history(foreign, until="failed")
     assert history == ["added", "waiting", "active", "failed"]
     assert smtp_sink.mails == []
 

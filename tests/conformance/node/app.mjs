@@ -85,8 +85,13 @@ const calls = {
     await watcher.waitUntilReady();
   },
   seen: (name = defaultQueue) => seen.filter(({ queue }) => queue === name),
-  history: (id, name = defaultQueue) =>
-    seen.filter(({ queue, jobId }) => queue === name && jobId === id).map(({ event }) => event),
+  histories(name) {
+    const told = {};
+    for (const { event, jobId } of calls.seen(name)) {
+      if (jobId !== undefined) (told[jobId] ??= []).push(event);
+    }
+    return told;
+  },
   // {event: number of jobs} and the number of events: less to carry than all of them.
   tally(name) {
     const jobs = {};
