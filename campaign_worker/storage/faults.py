@@ -38,6 +38,11 @@ _DATA_CLASSES = ("22", "23")
 _CREDENTIAL_CODES = ("28000", "28P01", "3D000", "42501")
 
 
+# InternalClientError: the driver lost count of what goes on, as when a connection breaks in the
+# middle of a transaction's end.
+_CONNECTION_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
+
+
 def fault_of(error: BaseException) -> Fault:
     """Say what an error of asyncpg or of the socket below it means."""
     if isinstance(error, asyncpg.PostgresError):
@@ -45,7 +50,7 @@ def fault_of(error: BaseException) -> Fault:
     # InterfaceError is "connection is closed" in most of its forms, and a wrong argument in some.
     if isinstance(error, asyncpg.DataError | UnicodeError):
         return Fault.DATA
-    if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError | EOFError):
+    if isinstance(error, _CONNECTION_ERRORS):
         return Fault.AWAY
     return Fault.OURS
 
@@ -85,7 +90,7 @@ def statement_errors() -> Iterator[None]:
     """Turn what is no fault of a row into DatabaseAway; lost races and bad values pass."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError) as error:
+    except (asyncpg.PostgresError, *_CONNECTION_ERRORS) as error:
         if fault_of(error) in (Fault.AGAIN, Fault.DATA):
             raise
         raise DatabaseAway(f"Postgres: {str(error) or type(error).__name__}") from error

@@ -21,6 +21,7 @@ MEANINGS: list[tuple[Exception, Fault]] = [
     (asyncpg.QueryCanceledError("x"), Fault.AWAY),
     (asyncpg.ConnectionDoesNotExistError("x"), Fault.AWAY),
     (asyncpg.InterfaceError("connection is closed"), Fault.AWAY),
+    (asyncpg.InternalClientError("cannot switch to state 15"), Fault.AWAY),
     (ConnectionResetError(), Fault.AWAY),
     (TimeoutError(), Fault.AWAY),
     (EOFError(), Fault.AWAY),
