@@ -68,25 +68,44 @@ async def test_an_unsubscribe_that_holds_the_row_makes_the_claim_busy_and_is_the
     assert await world.claim(request) == UNSUBSCRIBED
 
 
-async def test_a_pause_that_commits_between_the_lock_and_the_guards_is_seen(
-    world: World,
-) -> None:
-    request = (await world.campaign()).request()
-    await world.settle(await world.claimed(request), MarkReleased("interrupted"))
+async def test_a_row_that_somebody_holds_is_busy_and_not_waited_for(world: World) -> None:
+    campaign = await world.campaign(2)
+    await world.campaigns.fan_out(campaign.id, "campaign")
+    held = campaign.request(0)
     async with world.raw.transaction():
-        # The guards read campaigns after the row was locked: there the claim stops and waits.
-        await world.execute("LOCK TABLE $campaigns IN ACCESS EXCLUSIVE MODE")
-        claiming = asyncio.create_task(world.claim(request))
+        await world.execute(
+            "SELECT 1 FROM $messages WHERE recipient_id = $1 FOR UPDATE", held.recipient_id
+        )
+        one, other = await asyncio.gather(world.claim(held), world.claim(campaign.request(1)))
+    assert one == Busy(1.0)
+    assert isinstance(other, Claimed)
+
+
+async def test_what_commits_between_the_lock_and_the_guards_is_seen(world: World) -> None:
+    paused, unsubscribed = await world.campaign(), await world.campaign()
+    for campaign in (paused, unsubscribed):
+        await world.campaigns.fan_out(campaign.id, "campaign")
+    async with world.raw.transaction():
+        # Between locking messages and reading guards a claim locks recipients: there it waits.
+        await world.execute("LOCK TABLE $recipients IN EXCLUSIVE MODE")
+        claiming = asyncio.gather(
+            world.claim(paused.request()), world.claim(unsubscribed.request())
+        )
         await eventually(world.somebody_waits_for_a_lock)
-        await world.execute("UPDATE $campaigns SET status = 'paused'")
-    claim = await claiming
-    assert isinstance(claim, NotYet), claim
-    assert claim.reason == "campaign_paused"
+        await world.execute("UPDATE $campaigns SET status = 'paused' WHERE id = $1", paused.id)
+        await world.execute(
+            "UPDATE $recipients SET unsubscribed_at = now() WHERE campaign_id = $1", unsubscribed.id
+        )
+    waiting, gone = await claiming
+    assert isinstance(waiting, NotYet), waiting
+    assert waiting.reason == "campaign_paused"
+    assert gone == UNSUBSCRIBED
 
 
 async def test_one_row_is_claimed_by_one_of_many(database_url: str) -> None:
     async with world_of(database_url) as world, opened(database_url) as elsewhere:
         campaign = await world.campaign(10)
+        await world.campaigns.fan_out(campaign.id, "campaign")
         ledgers = [world.ledger, ledger_over(elsewhere)]
         answers = await asyncio.gather(
             *(ledgers[n % 2].claim(campaign.request(n // 6), f"t{n}", JOB) for n in range(60))
