@@ -15,7 +15,7 @@ from campaign_worker.delivery.processor import MailProcessor, ProcessorOptions
 from campaign_worker.delivery.reconciler import Reconciler
 from campaign_worker.delivery.retry import RetryPolicy
 from campaign_worker.delivery.routing import Routing
-from campaign_worker.errors import MailNotSent, SettingsError
+from campaign_worker.errors import MailNotSent, PayloadError, SettingsError
 from campaign_worker.intake import IntakeGate
 from campaign_worker.jobs import MailQueue
 from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
@@ -100,6 +100,7 @@ class Parts:
         processor = self._build_processor(lambda: worker.now_ms())  # noqa: PLW0108 - not yet bound
         worker = Worker(queue.name, processor, options, listener=self._listener)
         worker.on("error", _on_worker_error)
+        worker.on("failed", _on_job_failed)
         return worker
 
     def _queue_of(self, name: str) -> MailQueue:
@@ -168,6 +169,18 @@ class Parts:
 
 def _on_worker_error(error: BaseException) -> None:
     log.warning("queue", error=str(error), kind=type(error).__name__)
+
+
+def _on_job_failed(job: Job, error: BaseException, _previous: str) -> None:
+    about = {"job_id": job.id, "queue": job.queue_name, "attempt": job.attempts_made}
+    match error:
+        case PayloadError():
+            return  # the processor has said which field
+        case MailNotSent(outcome=outcome):
+            # The detail quotes the server, who may quote the mail: row and job have it.
+            log.warning("job failed", outcome=outcome, **about)
+        case _:
+            log.error("job failed", kind=type(error).__name__, exc_info=error, **about)
 
 
 def _setting_of(transport: str) -> str:

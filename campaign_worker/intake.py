@@ -6,6 +6,7 @@ The queue is not churned meanwhile: jobs in hand go back once, and no new ones a
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -116,8 +117,11 @@ class IntakeGate(StartStop):
         self._listener.on_event(IntakeHeld(reason, held=True))
         for holder in self._holders:
             holder.hold(reason)
+        # A context of its own: what the probe logs is not about the job that met the outage.
         task = asyncio.create_task(
-            self._probe(reason, probe, every_seconds), name=f"probe {reason}"
+            self._probe(reason, probe, every_seconds),
+            name=f"probe {reason}",
+            context=contextvars.Context(),
         )
         self._probing[reason] = task
 

@@ -63,6 +63,8 @@ def configure(
     root.setLevel(number)
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(max(number, logging.INFO))
+    # While Postgres is away it would write a stack for each of its tries; we say it once.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     structlog.configure(
         processors=[*_shared_processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(number),

@@ -44,7 +44,7 @@ async def test_sigterm_lets_20_mails_in_flight_finish_while_an_idle_rival_gets_n
 async def test_a_window_shorter_than_the_mails_hands_back_what_has_not_begun(site: Site) -> None:
     """Budget 2.4 s: eight mails wait for an answer to RCPT, four for the one to their dot."""
     old, campaign = await stuck_in_the_middle(site, "old", DRAIN_SECONDS="3")
-    await site.ready("rival")
+    rival = await site.ready("rival")
     signalled = time.monotonic()
     old.send(signal.SIGTERM)
     assert await old.ended(timeout_seconds=3) == 0
@@ -57,6 +57,8 @@ async def test_a_window_shorter_than_the_mails_hands_back_what_has_not_begun(sit
     verdict = await site.finished(campaign, 5)
     assert time.monotonic() - left < 2.0, "the rival did not start at once"
     assert verdict == two_thirds_sent_the_rest_in_doubt()
+    told = rival.records("job failed")
+    assert [one["outcome"] for one in told] == ["in_doubt"] * 4
 
 
 async def test_a_second_signal_ends_the_drain_at_once(site: Site) -> None:
