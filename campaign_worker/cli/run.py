@@ -23,8 +23,9 @@ def command() -> None:
 
     Example: DRAIN_SECONDS=60 QUEUES=campaign:50 campaign-worker run
 
-    Exit codes: 0 nothing was lost, 1 forced by a third signal, 70 fault of the program, 75 the
-    drain window was over, 77 a server refused the login, 78 a setting is wrong.
+    Exit codes: 0 nothing was lost, 1 the schema is not migrated, or forced by a third signal, 70
+    fault of the program, 75 the drain window was over, 77 a server refused the login, 78 a setting
+    is wrong.
     """
     with exits():
         settings = Settings.load()

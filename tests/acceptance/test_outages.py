@@ -52,6 +52,23 @@ async def test_postgres_frozen_beyond_its_timeouts_costs_nothing(
     assert await site.finished(campaign, 25) == flawless(MAILS)
 
 
+async def test_jobs_that_come_while_postgres_is_away_go_back_and_spend_no_attempt(
+    make_site: SiteMaker, mortal_postgres: PostgresServer
+) -> None:
+    site = make_site(database_url=mortal_postgres.url)
+    campaign = await site.campaign(30)
+    worker = await site.ready("worker")
+    await mortal_postgres.kill()
+    await site.add(campaign, **BACKOFF)
+    await worker.says("intake held", away="postgres")
+    await eventually(lambda: nothing_active(site))
+    assert (await site.job_counts())["waiting"] == 30
+    await mortal_postgres.start()
+    verdict = await site.finished(campaign)
+    assert verdict == flawless(30)
+    assert verdict.started_twice > 0, "no job had met the outage"
+
+
 async def test_redis_restarted_in_mid_run_costs_nothing(
     make_site: SiteMaker, mortal_redis: RedisServer
 ) -> None:
