@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -116,12 +114,6 @@ _UNITS = [
 
 
 @pytest.mark.parametrize("unit", _UNITS)
-def test_time_is_linear_in_length(unit: str) -> None:
-    def seconds(length: int) -> float:
-        source = (unit * length)[:length]
-        began = time.perf_counter()
-        from_html(source)
-        return time.perf_counter() - began
-
-    seconds(1000)
-    assert seconds(160_000) < 50 * max(seconds(20_000), 0.002)
+def test_a_megabyte_of_anything_is_read_long_before_the_tests_time_is_over(unit: str) -> None:
+    # What takes quadratic time takes hours for this, and the time-out of every test ends it.
+    assert isinstance(from_html(unit * (1_000_000 // len(unit))), str)
