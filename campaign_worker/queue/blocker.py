@@ -34,7 +34,7 @@ class Blocker:
         *,
         on_marker: Callable[[float], None],
         on_timeout: Callable[[], None],
-        block_seconds: Callable[[], float],
+        block_seconds: float,
     ) -> None:
         """`on_marker(score)`: 0 says that a job is available, else when one is due (epoch ms)."""
         self._spec = spec
@@ -87,7 +87,7 @@ class Blocker:
 
     async def _block(self) -> Any:
         wire = await self._connected()
-        seconds = self._block_seconds()
+        seconds = self._block_seconds
         self.blocking = True
         try:
             reply = wire.call("BZPOPMIN", self._marker, f"{seconds:.3f}")

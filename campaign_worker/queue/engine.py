@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from campaign_worker.errors import RedisAway
 from campaign_worker.queue.blocker import Blocker
@@ -17,6 +17,7 @@ from campaign_worker.queue.clock import RedisClock
 from campaign_worker.queue.fetch import Fetcher
 from campaign_worker.queue.finish import Finisher
 from campaign_worker.queue.flight import Tokens
+from campaign_worker.queue.housekeeping import Housekeeper
 from campaign_worker.queue.intake import Intake
 from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.link import Link
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
     from campaign_worker.queue.slots import Process
     from shutdown import Deadline
 
-#: bullmq 4 wakes nobody (it has no marker), so a worker on its queues looks by itself this often.
-_V4_DRAIN_DELAY_SECONDS = 1.0
-_CLOCK_SYNC_SECONDS = 300.0
-_HOUSEKEEPING_SECONDS = 5.0
 #: A claim may still be executed behind a proxy after its connection has ended here.
 _SECOND_LOOK_SECONDS = 5.0
 
@@ -82,15 +79,18 @@ class Engine:
                 failed=report.renewal_failed,
             ),
         )
-        finisher = Finisher(self.link, self.protocol, keys, self.tokens)
-        self.slots = Slots(queue, options, process, finisher, self.locks, self.intake, report)
-        self.slots.writer = self._job_writer(scripts)
+        self.finisher = Finisher(self.link, self.protocol, keys, self.tokens)
+        self.slots = Slots(queue, options, process, self.finisher, self.locks, self.intake, report)
+        self.slots.writer = self.writer = self._job_writer(scripts)
         self.fetcher = self._fetcher()
         self.slots.on_next = self.fetcher.take
         self.blocker = self._blocker(spec)
         self.sweep = self._sweep()
         self.ready = asyncio.Event()
+        #: Set when nothing that waits for Redis can hope any longer.
+        self.stopped = asyncio.Event()
         self._connected_before = False
+        self._sweeping = False
         self._second_look: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._link_task: asyncio.Task[None] | None = None
@@ -125,7 +125,7 @@ class Engine:
             self.keys.client_name(self._options.name),
             on_marker=self._on_marker,
             on_timeout=self.intake.poke,
-            block_seconds=lambda: self.fetcher.block_seconds,
+            block_seconds=self._options.drain_delay_seconds,
         )
 
     def _sweep(self) -> StalledSweep:
@@ -142,17 +142,26 @@ class Engine:
         """Start everything; needs no Redis to be there yet."""
         if not self._options.skip_lock_renewal:
             self.locks.start()
+        self._background("fetcher", self.fetcher.run(self.blocker))
+        self.start_sweep()
+        self.start_connections()
+
+    def start_connections(self) -> None:
+        """Start what a worker needs whose jobs are claimed by hand."""
         self._link_task = asyncio.create_task(self.link.run(), name="redis-link")
-        background: dict[str, Coroutine[Any, Any, None]] = {
-            "fetcher": self.fetcher.run(self.blocker),
-            "blocker": self.blocker.run(),
-            "housekeeping": self._keep_house(),
-        }
-        if not self._options.skip_stalled_check:
-            background["stalled-sweep"] = self.sweep.run()
-        self._tasks = [asyncio.create_task(part, name=name) for name, part in background.items()]
-        for task in self._tasks:
-            task.add_done_callback(self._report_end)
+        self._background("blocker", self.blocker.run())
+        self._background("housekeeping", Housekeeper(self.link, self.keys, self.intake).run())
+
+    def start_sweep(self) -> None:
+        """Start to return stalled jobs, unless that is not wanted or done already."""
+        if not (self._options.skip_stalled_check or self._sweeping):
+            self._sweeping = True
+            self._background("stalled-sweep", self.sweep.run())
+
+    def _background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._report_end)
+        self._tasks.append(task)
 
     def stop_intake(self) -> None:
         """End the block under way and put back the marker that this may have cost."""
@@ -173,6 +182,7 @@ class Engine:
 
     async def stop(self, deadline: Deadline) -> None:
         """End all tasks: intake, jobs that are left, locks, and the connection last. Bounded."""
+        self.stopped.set()
         self._cancel_second_look()
         await self._cancel(self._tasks, deadline)
         left = [active.task for active in self.slots.active.values() if active.task is not None]
@@ -183,6 +193,7 @@ class Engine:
 
     def abandon(self) -> None:
         """Let go of everything at once, waiting for nothing: the event loop is going down."""
+        self.stopped.set()
         self.locks.halt()
         self._cancel_second_look()
         jobs = [active.task for active in self.slots.active.values() if active.task is not None]
@@ -202,7 +213,6 @@ class Engine:
             await asyncio.wait(tasks, timeout=min(1.0, deadline.remaining()))
 
     async def _on_connected(self) -> None:
-        await self._read_version()
         if self._connected_before:
             await self._return_orphans()
             self._cancel_second_look()
@@ -239,27 +249,6 @@ class Engine:
             on_returned=lambda _: self._report.handed_back("lost reply"),
             on_error=self._report.error,
         )
-
-    async def _read_version(self) -> None:
-        version = await self.link.command("HGET", self.keys.of("meta"), "version")
-        drain_delay = self._options.drain_delay_seconds
-        if str(version or "").startswith("bullmq:4"):
-            drain_delay = min(drain_delay, _V4_DRAIN_DELAY_SECONDS)
-        self.fetcher.block_seconds = drain_delay
-
-    async def _keep_house(self) -> None:
-        until_sync = _CLOCK_SYNC_SECONDS
-        while True:
-            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
-            until_sync -= _HOUSEKEEPING_SECONDS
-            try:
-                await self._read_version()
-                if until_sync <= 0:
-                    await self.link.sync_clock()
-                    until_sync = _CLOCK_SYNC_SECONDS
-            except (RedisAway, ResponseError):
-                # Read again on the next connection.
-                continue
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._run_errand(work))

@@ -76,12 +76,18 @@ class Fetcher:
 
     def take(self, answer: Next, token: str, claimed_at: float) -> None:
         """Act on what a script said about the next job."""
+        claimed = self.note(answer)
+        if claimed is not None:
+            self._start(claimed, token, claimed_at)
+
+    def note(self, answer: Next) -> Claimed | None:
+        """Note what a script said about the next job, and return that job if there is one."""
         self.last_claim = time.monotonic()
         self._report.polled()
         match answer:
             case Claimed():
                 self._intake.drained = self._told_drained = False
-                self._start(answer, token, claimed_at)
+                return answer
             case NothingDue(limited_ms=limited) if limited > 0:
                 self._intake.note_limit(limited)
             case NothingDue(due_ms=due):
@@ -91,6 +97,14 @@ class Fetcher:
                     self._report.emit("drained")
             case None:
                 self._intake.poke()
+        return None
+
+    async def idle(self, blocker: Blocker) -> None:
+        """Sleep until a claim is worth a try, once: what `run` does between claims."""
+        self._intake.changed.clear()
+        wait = self._wait_seconds(blocker)
+        if wait != 0:
+            await self._sleep(wait)
 
     def _wait_seconds(self, blocker: Blocker) -> float | None:
         intake = self._intake

@@ -1,19 +1,25 @@
 """The job as a processor sees it: a read model of the job's hash, and what it may write meanwhile.
 
-Never ends a job: that is the worker's part (finish.py).
+Ends a job only where its user has claimed it by hand (manual.py).
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from campaign_worker.errors import PayloadError
+from campaign_worker.queue import nodenames
+from campaign_worker.queue.endings import Completed, Failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from campaign_worker.queue.endings import Json
+    from campaign_worker.queue.endings import Ending, Json
+
+#: What an ending with `fetch_next` brought: hash and id of the next job, or how long the rate
+#: limit lasts (ms) and when the next delayed job is due (epoch ms).
+NextJob: TypeAlias = tuple[dict[str, str] | None, str | None, int, int]
 
 #: Short option names of the hash and their long ones (BullMQ, job.ts: optsDecodeMap).
 LONG_NAMES = {
@@ -45,6 +51,16 @@ class JobWriter(Protocol):
     async def move_to_wait(self, job: Job, token: str) -> None:
         """Move the active job to the head of wait."""
 
+    async def extend_lock(self, job: Job, token: str, duration_ms: int) -> bool:
+        """Give the lock another `duration_ms`; False when it is not ours."""
+
+
+class JobEnder(Protocol):
+    """Ends jobs that were claimed by hand; fulfilled by manual.Manual."""
+
+    async def end(self, job: Job, ending: Ending, token: str, *, fetch: bool) -> NextJob | None:
+        """End a job."""
+
 
 class Job:
     """One job. Times are epoch milliseconds; `data` is the parsed JSON payload.
@@ -55,6 +71,7 @@ class Job:
     """
 
     __slots__ = (
+        "_ender",
         "_writer",
         "attempts_made",
         "attempts_started",
@@ -84,6 +101,7 @@ class Job:
     def __init__(self, queue_name: str, job_id: str, raw: Mapping[str, str]) -> None:
         """Read the scalar fields of a job's hash; never raises, whatever the hash holds."""
         self._writer: JobWriter | None = None
+        self._ender: JobEnder | None = None
         self.queue_name = queue_name
         self.id = job_id
         self.token: str | None = None
@@ -133,9 +151,10 @@ class Job:
         except ValueError as error:
             raise PayloadError("data", "no JSON") from error
 
-    def bind(self, writer: JobWriter, token: str) -> None:
-        """Give the job the means to write while it runs under `token`."""
+    def bind(self, writer: JobWriter, token: str, ender: JobEnder | None = None) -> None:
+        """Give the job the means to write, and to be ended by hand, while it is active."""
         self._writer = writer
+        self._ender = ender
         self.token = token
 
     @property
@@ -165,6 +184,36 @@ class Job:
         """Give this running job back to the queue; raise WaitingError right afterwards."""
         await self._bound().move_to_wait(self, token or self.token or "")
 
+    async def extend_lock(self, token: str, duration_ms: int) -> bool:
+        """Give the lock `duration_ms` from now; False when it is not `token`'s any more.
+
+        The locks of a processor's jobs are renewed by the worker. Raises errors.RedisAway.
+        """
+        return await self._bound().extend_lock(self, token, duration_ms)
+
+    async def move_to_completed(
+        self, value: Json, token: str | None = None, fetch_next: bool = False
+    ) -> NextJob | None:
+        """Complete a job that was claimed by hand; with `fetch_next` claim the next one as well.
+
+        Raises errors.JobNotHeld, errors.RedisAway, and RuntimeError in a processor.
+        """
+        return await self._end(Completed(value), token, fetch=fetch_next)
+
+    async def move_to_failed(
+        self, error: BaseException, token: str | None = None, fetch_next: bool = False
+    ) -> NextJob | None:
+        """Fail an attempt of a job that was claimed by hand; attempts and backoff decide.
+
+        Raises as `move_to_completed`.
+        """
+        return await self._end(Failed(error), token, fetch=fetch_next)
+
+    async def _end(self, ending: Ending, token: str | None, *, fetch: bool) -> NextJob | None:
+        if self._ender is None:
+            raise RuntimeError("a processor ends its job by returning or raising")
+        return await self._ender.end(self, ending, token or self.token or "", fetch=fetch)
+
     def __repr__(self) -> str:
         return f"Job({self.queue_name!r}, {self.id!r}, name={self.name!r})"
 
@@ -176,30 +225,7 @@ class Job:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            alias = _NODE_NAMES.get(name)
-            if alias is None:
-                raise AttributeError(f"Job has no attribute {name!r}")
-            return getattr(self, alias)
-
-
-_NODE_NAMES = {
-    "attemptsMade": "attempts_made",
-    "attemptsStarted": "attempts_started",
-    "deferredFailure": "deferred_failure",
-    "failedReason": "failed_reason",
-    "finishedOn": "finished_on",
-    "parentKey": "parent_key",
-    "processedBy": "processed_by",
-    "processedOn": "processed_on",
-    "queueName": "queue_name",
-    "repeatJobKey": "repeat_job_key",
-    "returnvalue": "return_value",
-    "stalledCounter": "stalled_counter",
-    "updateProgress": "update_progress",
-    "updateData": "update_data",
-    "moveToDelayed": "move_to_delayed",
-    "moveToWait": "move_to_wait",
-}
+            return nodenames.resolve(self, name, nodenames.JOB, nodenames.JOB_LACKS)
 
 
 def _integer(value: Any) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One script call, ready to send. `at_ms` is the time it carries (finishedOn of a finish)."""
+    """One script call, ready to send. `at_ms`: the time it carries (finishedOn, processedOn)."""
 
     script: Script
     keys: tuple[str, ...]
@@ -94,11 +94,9 @@ class Protocol:
     def claim(self, token: str) -> Call:
         """moveToActive: the next job, locked under `token`."""
         packed = msgpack.packb({"token": token, **self._shared})
-        return Call(
-            self._scripts["moveToActive"],
-            self._claim_keys,
-            (self._keys.base, self._clock.now_ms(), packed),
-        )
+        now_ms = self._clock.now_ms()
+        arguments = (self._keys.base, now_ms, packed)
+        return Call(self._scripts["moveToActive"], self._claim_keys, arguments, now_ms)
 
     def complete(self, job: Job, token: str, value_json: str, *, fetch: bool) -> Call:
         """MoveToFinished to completed."""

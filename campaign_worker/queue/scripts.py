@@ -44,6 +44,10 @@ UPSTREAM = {
         "extendLocks-1.lua",
         "14bb41f30eff2e7ff033bbcb31078fbc954a0bb16902129da8b68861c16baa5c",
     ),
+    "extendLock": (
+        "extendLock-2.lua",
+        "aa54e3c99ff236ed151d764512c89aefc3c472061597ae2111dcb4514e555cc2",
+    ),
     "updateProgress": (
         "updateProgress-3.lua",
         "62d0cce017bd552a5d7f4cd9856b4df2ce8351b45dace63705aa56bd96962edc",

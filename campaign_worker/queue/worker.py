@@ -6,16 +6,18 @@ Owns no protocol and no Redis call: engine.py has the parts, stop.py the stages.
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from campaign_worker.errors import SettingsError
-from campaign_worker.queue.abort import AbortReason, AbortSignal
+from campaign_worker.queue import nodenames
+from campaign_worker.queue.abort import AbortReason
 from campaign_worker.queue.engine import Engine
 from campaign_worker.queue.events import Emitter
 from campaign_worker.queue.job import Job
+from campaign_worker.queue.manual import Manual
 from campaign_worker.queue.options import WorkerOptions
+from campaign_worker.queue.processor import Processor, adapt
 from campaign_worker.queue.report import Reporter
 from campaign_worker.queue.stop import Stopper
 
@@ -24,17 +26,13 @@ if TYPE_CHECKING:
     from metrics import Listener
     from shutdown import Deadline
 
-Processor = Callable[..., Awaitable[Any]]
-
-#: A processor of three positional arguments (job, token, signal) wants the signal.
-_WITH_SIGNAL = 3
-
 
 class Worker:
     """Runs the jobs of one queue; stands in for `bullmq.Worker`.
 
     `processor` is `async (job, token)` or `async (job, token, signal)`; it returns an Ending or any
-    JSON value, or raises. `opts` has Node's option names (options.py). With `autorun` (the default)
+    JSON value, or raises. Without one, jobs are claimed by `get_next_job` and ended by their own
+    methods. `opts` has Node's option names (options.py). With `autorun` (the default)
     the worker starts at once and needs a running event loop.
 
     Raises UnsupportedOption or SettingsError for options, ScriptsChanged for another bullmq.
@@ -43,12 +41,12 @@ class Worker:
     def __init__(
         self,
         name: str,
-        processor: Processor,
+        processor: Processor | None = None,
         opts: Mapping[str, Any] | WorkerOptions | None = None,
         *,
         listener: Listener | None = None,
     ) -> None:
-        if not callable(processor):
+        if processor is not None and not callable(processor):
             raise SettingsError("processor", "must be an async function")
         if not name or ":" in name:
             raise SettingsError("name", "a queue's name must be given and contain no colon")
@@ -56,13 +54,15 @@ class Worker:
         self.options = WorkerOptions.parse(opts)
         self._emitter = Emitter()
         self._report = Reporter(name, self._emitter, listener)
-        self._engine = Engine(name, _adapt(processor), self.options, self._report)
+        self._processor = processor
+        self._engine = Engine(name, adapt(processor), self.options, self._report)
+        self._manual = Manual(name, self._engine, self.options, self._report)
         self._stop = Stopper(self._engine)
         self._closing: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
         self._started = False
         self._running: asyncio.Task[None] | None = None
-        if self.options.autorun:
+        if self.options.autorun and processor is not None:
             self._running = asyncio.get_running_loop().create_task(self.run())
 
     @property
@@ -115,6 +115,8 @@ class Worker:
 
     async def wait_until_ready(self) -> None:
         """Return when Redis has been reached for the first time. Unbounded."""
+        if self._processor is None:
+            self._start_manual()
         await self._engine.ready.wait()
 
     def is_running(self) -> bool:
@@ -128,8 +130,10 @@ class Worker:
     async def run(self) -> None:
         """Work until closed. Cancelling this drops everything at once; close() is the way out.
 
-        Raises RuntimeError when the worker runs already.
+        Raises RuntimeError when the worker runs already, or has no processor.
         """
+        if self._processor is None:
+            raise RuntimeError("No process function is defined.")
         if self._started:
             raise RuntimeError("Worker is already running.")
         if self._closing is not None:
@@ -144,6 +148,29 @@ class Worker:
             raise
         finally:
             ready.cancel()
+
+    async def get_next_job(self, token: str, *, block: bool = True) -> Job | None:
+        """Claim a job by hand, locked under `token`; None when there is none.
+
+        When the queue was found empty before, `block` waits for a job for up to `drainDelay`. The
+        lock is not renewed: see `Job.extend_lock`. A worker with a processor cannot do this.
+        """
+        self._start_manual()
+        return await self._manual.next(token, block=block)
+
+    def next_job_from_job_data(
+        self, job_data: dict[str, str] | None, job_id: str | None = None, *rest: Any
+    ) -> Job | None:
+        """Make a job of what an ending with `fetch_next` brought; the last argument is the token.
+
+        Raises errors.PayloadError when its data is no JSON; the job stays active then.
+        """
+        return self._manual.adopt(job_data, job_id, str(rest[-1]) if rest else "")
+
+    def start_stalled_check_timer(self) -> None:
+        """Return stalled jobs in manual mode too: now and at every `stalledInterval`."""
+        self._start_manual()
+        self._engine.start_sweep()
 
     async def pause(self, do_not_wait_active: bool = False) -> None:
         """Claim nothing more, and return when no job is active, unless told not to wait."""
@@ -180,6 +207,11 @@ class Worker:
         for active in found:
             active.signal.abort(AbortReason.CANCELLED, reason)
         return bool(found)
+
+    def cancel_all_jobs(self, reason: str | None = None) -> None:
+        """Set the signal of every active job."""
+        for active in self._stop.active():
+            active.signal.abort(AbortReason.CANCELLED, reason)
 
     def quiet(self) -> None:
         """Claim nothing from now on, for good; idempotent, returns at once."""
@@ -224,6 +256,13 @@ class Worker:
         self._closed.set()
         self._report.emit("closed")
 
+    def _start_manual(self) -> None:
+        if self._processor is not None:
+            raise RuntimeError("this worker has a processor: it claims its jobs itself")
+        if not self._started and self._closing is None:
+            self._started = True
+            self._engine.start_connections()
+
     async def _announce(self) -> None:
         await self._engine.ready.wait()
         self._report.emit("ready")
@@ -231,34 +270,4 @@ class Worker:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            alias = _NODE_NAMES.get(name)
-            if alias is None:
-                raise AttributeError(f"Worker has no attribute {name!r}")
-            return getattr(self, alias)
-
-
-_NODE_NAMES = {
-    "cancelJob": "cancel_job",
-    "isPaused": "is_paused",
-    "isRunning": "is_running",
-    "opts": "options",
-    "waitUntilReady": "wait_until_ready",
-}
-
-
-def _adapt(processor: Processor) -> Callable[[Job, str, AbortSignal], Awaitable[Any]]:
-    """Call the processor with as many arguments as it takes; only a third one gets the signal."""
-    if _takes_signal(processor):
-        return processor
-    return lambda job, token, _signal: processor(job, token)
-
-
-def _takes_signal(processor: Processor) -> bool:
-    try:
-        parameters = inspect.signature(processor).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return True
-    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    return sum(parameter.kind in positional for parameter in parameters) >= _WITH_SIGNAL
+            return nodenames.resolve(self, name, nodenames.WORKER, nodenames.WORKER_LACKS)

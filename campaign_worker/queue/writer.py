@@ -72,6 +72,12 @@ class QueueJobWriter:
         marker = self._protocol.restore_marker()
         await self._link.call(marker.script, marker.keys)
 
+    async def extend_lock(self, job: Job, token: str, duration_ms: int) -> bool:
+        """Script extendLock."""
+        keys = (self._keys.lock(job.id), self._keys.of("stalled"))
+        script = self._scripts["extendLock"]
+        return bool(await self._link.call(script, keys, token, duration_ms, job.id))
+
     async def _run(self, job: Job, call: Call) -> None:
         self._check(job, await self._link.call(call.script, call.keys, *call.arguments))
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from campaign_worker.errors import UnsupportedOption
 from tests.fixtures.node import connection_of
-from tests.integration.queue.conftest import Inspector, StartWorker
+from tests.integration.queue.conftest import Events, Inspector, StartWorker
 from tests.support import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from campaign_worker.queue import Job
     from tests.fixtures.node import NodeBullMQ
 
@@ -54,6 +57,71 @@ const { connection, prefix } = JSON.parse(process.env.INPUT);
   await queue.close();
 })();
 """
+
+ADD = """
+const { Queue } = require('bullmq');
+const { connection, prefix } = JSON.parse(process.env.INPUT);
+(async () => {
+  const queue = new Queue('mails', { connection, prefix });
+  await queue.waitUntilReady();
+  for (const [jobId, opts] of [['plain', {}], ['urgent', { priority: 3 }]]) {
+    await queue.add('mail', {}, { jobId, ...opts });
+    await new Promise(resolve => setTimeout(resolve, 1500));
+  }
+  await queue.close();
+  console.log('{}');
+})();
+"""
+REPEAT = """
+const { Queue } = require('bullmq');
+const { connection, prefix } = JSON.parse(process.env.INPUT);
+(async () => {
+  const queue = new Queue('mails', { connection, prefix });
+  await queue.add('nightly', {}, { repeat: { every: 200 } });
+  await queue.close();
+  console.log('{}');
+})();
+"""
+
+
+async def test_an_idle_worker_sees_the_first_job_of_an_app_that_comes_later(
+    queue: Inspector, start_worker: StartWorker, redis_url: str, prefix: str, bullmq: NodeBullMQ
+) -> None:
+    async def process(job: Job, token: str) -> None:
+        return None
+
+    drained = asyncio.Event()
+    worker = start_worker(process, drainDelay=30)
+    worker.on("drained", drained.set)
+    await asyncio.wait_for(drained.wait(), 5)
+    await bullmq.run(ADD, {"connection": connection_of(redis_url), "prefix": prefix})
+    await eventually(lambda: _completed(queue, 2))
+    for job_id in ("plain", "urgent"):
+        job = await queue.job(job_id)
+        waited_ms = int(job["processedOn"]) - int(job["timestamp"])
+        # bullmq 4 has no marker: nothing wakes the worker but its own look at the queue.
+        assert waited_ms < (1000 if bullmq.major == 4 else 250), job_id
+
+
+async def test_a_repeatable_job_of_the_old_kind_runs_and_is_named_once(
+    queue: Inspector,
+    start_worker: StartWorker,
+    redis_url: str,
+    prefix: str,
+    node_bullmq: Callable[[int], NodeBullMQ],
+) -> None:
+    async def process(job: Job, token: str) -> None:
+        return None
+
+    worker = start_worker(process)
+    events = Events(worker, "error")
+    bullmq = node_bullmq(4)
+    await bullmq.run(REPEAT, {"connection": connection_of(redis_url), "prefix": prefix})
+    await eventually(lambda: _completed(queue, 1))
+    [(error,)] = events.of("error")
+    assert isinstance(error, UnsupportedOption)
+    assert error.setting == "repeat"
+    assert "nightly" in str(error)
 
 
 async def test_nothing_is_lost_on_a_queue_that_is_paused_and_resumed_by_any_version(

@@ -1,0 +1,287 @@
+"""Jobs claimed and ended by hand, for a worker without a processor: BullMQ's manual mode.
+
+As in BullMQ nothing is renewed or handed back for them: `job.extend_lock` keeps a lock. A job that
+a lost reply has claimed is found again by its token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+
+from campaign_worker.errors import JobNotHeld, PayloadError, RedisAway
+from campaign_worker.queue.endings import Ending, Failed
+from campaign_worker.queue.finish import Lost, Settled, Unready
+from campaign_worker.queue.job import Job, NextJob
+from campaign_worker.queue.moves import (
+    Complete,
+    Fail,
+    GiveBack,
+    LeaveAlone,
+    Move,
+    PutOff,
+    TryAgain,
+    decide,
+)
+from campaign_worker.queue.protocol import Claimed, Next, NothingDue, parse_next
+from campaign_worker.queue.slots import CHILDREN_FAILED, CHILDREN_PENDING
+
+if TYPE_CHECKING:
+    from campaign_worker.queue.engine import Engine
+    from campaign_worker.queue.finish import Result
+    from campaign_worker.queue.job import JobWriter
+    from campaign_worker.queue.options import WorkerOptions
+    from campaign_worker.queue.report import Reporter
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Request:
+    """One wait for a job; `wanted` until its caller is gone."""
+
+    token: str
+    wanted: bool = True
+    claiming: bool = False
+
+
+class Manual:
+    """The jobs of one worker that its user claims and ends."""
+
+    def __init__(
+        self, queue: str, engine: Engine, options: WorkerOptions, report: Reporter
+    ) -> None:
+        self._queue = queue
+        self._engine = engine
+        self._options = options
+        self._report = report
+        #: Token and monotonic time of the claim, by job id.
+        self._held: dict[str, tuple[str, float]] = {}
+
+    async def next(self, token: str, *, block: bool) -> Job | None:
+        """Claim a job; None when there is none, or the worker is paused or closed.
+
+        A job that comes when the caller was cancelled goes back at once.
+        """
+        if not self._engine.intake.open:
+            return None
+        request = _Request(token)
+        task = asyncio.create_task(self._next(request, block=block), name="manual-claim")
+        try:
+            return await task if await self._outlived(task) else None
+        except asyncio.CancelledError:
+            request.wanted = False
+            task.add_done_callback(_retrieve)
+            raise
+        finally:
+            if self._engine.stopped.is_set() or not request.claiming:
+                task.cancel()
+
+    def adopt(self, raw: dict[str, str] | None, job_id: str | None, token: str) -> Job | None:
+        """Take over a job that the end of another one has brought.
+
+        Raises errors.PayloadError when its data is no JSON; the job stays active.
+        """
+        if not raw or job_id is None:
+            return None
+        job = Job(self._queue, job_id, raw)
+        job.bind(ManualWriter(self._engine.writer, self), token, self)
+        self._held[job_id] = (token, time.monotonic())
+        self._report.claimed(job)
+        job.load(raw)
+        return job
+
+    async def end(self, job: Job, ending: Ending, token: str, *, fetch: bool) -> NextJob | None:
+        """End a job; what `fetch` brought, if it was asked for.
+
+        Raises errors.JobNotHeld when the job is not ours any more, errors.RedisAway when the worker
+        is closed meanwhile, RuntimeError when the job has children that have not finished.
+        """
+        self._engine.tokens.sent(flight := self._engine.tokens.take())
+        try:
+            move = await decide(ending, job, self._options)
+            self._settled(job, move, await self._finish(job, token, move))
+            if not (fetch and self._engine.intake.open):
+                return None
+            return _next_job(await self._while_alive(self._claim(token)))
+        finally:
+            self._engine.tokens.answered(flight)
+
+    def let_go(self, job: Job, outcome: str) -> None:
+        """Note that a job is ours no longer."""
+        held = self._held.pop(job.id, None)
+        if held is not None:
+            self._report.ended(job, outcome, time.monotonic() - held[1])
+
+    async def _finish(self, job: Job, token: str, move: Move) -> Result:
+        return await self._while_alive(
+            self._engine.finisher.finish(
+                job,
+                token,
+                move,
+                lock_duration_ms=self._options.lock_duration_ms,
+                may_fetch=lambda: False,
+            )
+        )
+
+    def _settled(self, job: Job, move: Move, result: Result) -> None:
+        match result:
+            case Settled():
+                self.let_go(job, _outcome(move))
+            case Lost(error):
+                self.let_go(job, "lost")
+                self._report.lost(error)
+                raise error
+            case Unready(failed_children=failed):
+                raise RuntimeError(CHILDREN_FAILED if failed else CHILDREN_PENDING)
+            case _:
+                assert_never(result)
+        if isinstance(move, GiveBack):
+            self._report.handed_back(move.reason)
+        elif not isinstance(move, LeaveAlone):
+            job.attempts_made += 1
+        if isinstance(move, Fail):
+            job.failed_reason = move.reason
+
+    async def _next(self, request: _Request, *, block: bool) -> Job | None:
+        engine = self._engine
+        await engine.link.wait_connected()
+        if block:
+            await engine.fetcher.idle(engine.blocker)
+            engine.blocker.want(wanted=False)
+        if not engine.intake.open or engine.intake.limited:
+            return None
+        engine.tokens.sent(flight := engine.tokens.take())
+        request.claiming = True
+        try:
+            claimed = await self._claim(request.token)
+            return await self._admit(claimed, request) if isinstance(claimed, Claimed) else None
+        finally:
+            engine.tokens.answered(flight)
+
+    async def _admit(self, claimed: Claimed, request: _Request) -> Job | None:
+        if not (self._engine.intake.open and request.wanted):
+            job = Job(self._queue, claimed.job_id, claimed.raw)
+            await self._finish(job, request.token, GiveBack("not wanted"))
+            return None
+        try:
+            return self.adopt(claimed.raw, claimed.job_id, request.token)
+        except PayloadError as fault:
+            job = Job(self._queue, claimed.job_id, claimed.raw)
+            await self.end(job, Failed(fault, retry=False), request.token, fetch=False)
+            return None
+
+    async def _claim(self, token: str) -> Next:
+        engine = self._engine
+        lost_at_ms: set[int] = set()
+        while True:
+            await engine.link.wait_connected()
+            try:
+                if lost_at_ms and (found := await self._stranded(token, lost_at_ms)):
+                    return found
+                call = engine.protocol.claim(token)
+                lost_at_ms.add(call.at_ms)
+                reply = await engine.link.call(call.script, call.keys, *call.arguments)
+            except RedisAway:
+                continue
+            answer = parse_next(reply)
+            engine.fetcher.note(answer)
+            return answer
+
+    async def _stranded(self, token: str, claimed_at_ms: set[int]) -> Claimed | None:
+        """Find the job of a claim whose reply was lost; others may use the same token."""
+        engine = self._engine
+        call = engine.protocol.claimed_by(token)
+        flat = await engine.link.call(call.script, call.keys, *call.arguments)
+        for job_id, lock in zip(flat[::2], flat[1::2], strict=True):
+            if lock != token or job_id in self._held:
+                continue
+            fields = await engine.link.command("HGETALL", engine.keys.job(job_id))
+            raw = dict(zip(fields[::2], fields[1::2], strict=True))
+            if Job(self._queue, job_id, raw).processed_on in claimed_at_ms:
+                return Claimed(raw, job_id)
+        return None
+
+    async def _while_alive(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work`; raises errors.RedisAway when the worker stops before it is done."""
+        task = asyncio.create_task(work, name="manual")
+        try:
+            if not await self._outlived(task):
+                raise RedisAway("the worker was closed")
+            return await task
+        finally:
+            task.cancel()
+
+    async def _outlived(self, task: asyncio.Task[Any]) -> bool:
+        """Wait for the task; False when the worker has stopped before."""
+        stopped = asyncio.create_task(self._engine.stopped.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when="FIRST_COMPLETED")
+        finally:
+            stopped.cancel()
+        return task.done()
+
+
+class ManualWriter:
+    """Fulfils job.JobWriter as for a running job; a job that moves itself away is let go of."""
+
+    def __init__(self, inner: JobWriter, manual: Manual) -> None:
+        self._inner = inner
+        self._manual = manual
+        self.update_progress = inner.update_progress
+        self.add_log = inner.add_log
+        self.update_data = inner.update_data
+        self.extend_lock = inner.extend_lock
+
+    async def move_to_delayed(self, job: Job, until_ms: int, token: str) -> None:
+        """Put the job off, and let go of it."""
+        await self._away(job, self._inner.move_to_delayed(job, until_ms, token))
+
+    async def move_to_wait(self, job: Job, token: str) -> None:
+        """Give the job back, and let go of it."""
+        await self._away(job, self._inner.move_to_wait(job, token))
+
+    async def _away(self, job: Job, move: Coroutine[Any, Any, None]) -> None:
+        try:
+            await move
+        except JobNotHeld:
+            self._manual.let_go(job, "lost")
+            raise
+        self._manual.let_go(job, "deferred")
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    # Nobody is left to be told.
+    if not task.cancelled():
+        task.exception()
+
+
+def _outcome(move: Move) -> str:
+    match move:
+        case Complete():
+            return "completed"
+        case Fail():
+            return "failed"
+        case TryAgain():
+            return "retried"
+        case PutOff() | LeaveAlone():
+            return "deferred"
+        case GiveBack():
+            return "handed back"
+        case _:
+            assert_never(move)
+
+
+def _next_job(following: Next) -> NextJob:
+    match following:
+        case Claimed():
+            return (following.raw, following.job_id, 0, 0)
+        case NothingDue():
+            return (None, None, following.limited_ms, following.due_ms)
+        case None:
+            return (None, None, 0, 0)
+        case _:
+            assert_never(following)
