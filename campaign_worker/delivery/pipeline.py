@@ -127,7 +127,7 @@ class Pipeline:
         if not _may_go(run, lease):
             return await self._endgame.settle(claim, MarkReleased("interrupted"))
         handed = Handed(claim, mail, transport, run.attempt)
-        mark = _Mark(self._ledger, run, claim, lease)
+        mark = _Mark(self._ledger, run, claim, lease, mail.message_id)
         began_at = time.monotonic()
         try:
             answer = await _answer(session.send(mail.envelope, mail.content, mark))
@@ -156,11 +156,14 @@ class Pipeline:
 class _Mark:
     """Awaited right before the first write that can contain the final dot."""
 
-    def __init__(self, ledger: Ledger, run: Run, claim: Claimed, lease: Lease) -> None:
+    def __init__(
+        self, ledger: Ledger, run: Run, claim: Claimed, lease: Lease, message_id: str
+    ) -> None:
         self._ledger = ledger
         self._run = run
         self._claim = claim
         self._lease = lease
+        self._message_id = message_id
         self.committed = False
 
     async def __call__(self) -> None:
@@ -168,7 +171,7 @@ class _Mark:
         if not _may_go(self._run, self._lease):
             raise NothingBegun
         asked_at = time.monotonic()
-        if not await self._ledger.mark(self._claim.id, self._claim.token):
+        if not await self._ledger.mark(self._claim.id, self._claim.token, self._message_id):
             self._lease.lose()
             raise NothingBegun
         self._lease.confirm(asked_at)

@@ -47,8 +47,11 @@ class Ledger(Protocol):
         """Claim the request's row under `token`, or say why not."""
         ...
 
-    async def mark(self, message_id: int, token: str) -> bool:
-        """Commit that sending begins, and renew the lease. False: the claim is lost."""
+    async def mark(self, row_id: int, token: str, message_id: str) -> bool:
+        """Commit that sending of this Message-ID begins, and renew the lease.
+
+        False: the claim is lost.
+        """
         ...
 
     async def renew(self, owned: Sequence[tuple[int, str]]) -> set[int]:

@@ -39,7 +39,9 @@ class PostgresLedger:
         self._settles: Batcher[Settlement, SettleAnswer] = Batcher(
             "settle", settler.execute, listener
         )
-        self._marks: Batcher[tuple[int, str], bool] = Batcher("mark", self._mark_batch, listener)
+        self._marks: Batcher[tuple[int, str, str], bool] = Batcher(
+            "mark", self._mark_batch, listener
+        )
         self._orphans: set[asyncio.Task[None]] = set()
 
     async def claim(self, request: Request, token: str, job: JobRef) -> Claim:
@@ -54,13 +56,16 @@ class PostgresLedger:
             orphan.add_done_callback(self._orphans.discard)
             raise
 
-    async def mark(self, message_id: int, token: str) -> bool:
-        """Commit that sending begins, and renew the lease. False: the claim is lost."""
-        return await self._marks.submit((message_id, token))
+    async def mark(self, row_id: int, token: str, message_id: str) -> bool:
+        """Commit that sending of this Message-ID begins, and renew the lease.
+
+        False: the claim is lost.
+        """
+        return await self._marks.submit((row_id, token, message_id))
 
     async def renew(self, owned: Sequence[tuple[int, str]]) -> set[int]:
         """Renew leases of (id, token); answer the ids that are still ours."""
-        return {message_id for message_id, _ in await self._update_owned("renew_leases", owned)}
+        return {row_id for row_id, _ in await self._update_owned("renew_leases", owned)}
 
     async def settle(self, settlement: Settlement) -> SettleAnswer:
         """Write a row's ending. Repeating it is safe."""
@@ -84,18 +89,21 @@ class PostgresLedger:
             # Nothing was begun: the lease runs out and the reconciler schedules the row again.
             return
 
-    async def _mark_batch(self, items: Sequence[tuple[int, str]]) -> list[bool]:
-        mine = await self._update_owned("mark_messages", items)
-        return [item in mine for item in items]
+    async def _mark_batch(self, items: Sequence[tuple[int, str, str]]) -> list[bool]:
+        owned = [(row_id, token) for row_id, token, _ in items]
+        message_ids = [message_id for _, _, message_id in items]
+        mine = await self._update_owned("mark_messages", owned, message_ids)
+        return [one in mine for one in owned]
 
     async def _update_owned(
-        self, statement: str, owned: Sequence[tuple[int, str]]
+        self, statement: str, owned: Sequence[tuple[int, str]], *more: object
     ) -> set[tuple[int, str]]:
         rows = await self._database.fetch(
             statement,
-            [message_id for message_id, _ in owned],
+            [row_id for row_id, _ in owned],
             [token for _, token in owned],
             self._lease_seconds,
+            *more,
         )
         return {(row["id"], row["token"]) for row in rows}
 

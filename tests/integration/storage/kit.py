@@ -29,6 +29,10 @@ LEASE_SECONDS = 30.0
 _numbers = itertools.count(1)
 
 
+MESSAGE_ID = "<1.1.0.campaign-worker@example.org>"
+"""What marks of these tests say; a row keeps it."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Seeded:
     """A campaign in the database: its id, and its recipients' ids."""
@@ -111,7 +115,7 @@ class World:
     async def marked(self, request: CampaignRequest | InlineRequest) -> Claimed:
         """Claim and mark."""
         claim = await self.claimed(request)
-        assert await self.ledger.mark(claim.id, claim.token)
+        assert await self.ledger.mark(claim.id, claim.token, MESSAGE_ID)
         return claim
 
     async def settle(self, claim: Claimed, ending: Ending) -> SettleAnswer:

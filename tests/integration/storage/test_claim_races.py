@@ -26,6 +26,7 @@ from campaign_worker.storage.ledger import PostgresLedger
 from tests.integration.storage.kit import (
     JOB,
     LEASE_SECONDS,
+    MESSAGE_ID,
     World,
     accepted,
     inline,
@@ -246,7 +247,7 @@ async def _work(ledger: PostgresLedger, request: CampaignRequest, number: int) -
         claim = await ledger.claim(request, f"{id(ledger)}-{number}-{turn}", JOB)
         if not isinstance(claim, Claimed):
             continue
-        assert await ledger.mark(claim.id, claim.token)
+        assert await ledger.mark(claim.id, claim.token, MESSAGE_ID)
         ending: MarkSent | MarkFailed = accepted(claim)
         if number % 4 == 0:
             suppress = tuple(f"{n}@example.org" for n in random.sample(range(6), 3))

@@ -9,7 +9,7 @@ import pytest
 from campaign_worker.delivery.claims import Claimed, NotYet
 from campaign_worker.delivery.reconciler import Resolved
 from campaign_worker.delivery.settlements import FailReason, MarkFailed, MarkInDoubt, MarkRetry
-from tests.integration.storage.kit import World, accepted, inline
+from tests.integration.storage.kit import MESSAGE_ID, World, accepted, inline
 
 
 async def expire(world: World) -> None:
@@ -160,6 +160,6 @@ async def test_a_row_that_waits_for_a_paused_campaign_goes_out_after_it(world: W
     assert opened.status == "paused", "enqueueing does not overrule a pause"
     await world.execute("UPDATE $campaigns SET status = 'running'")
     claim = await world.claimed(campaign.request())
-    await world.ledger.mark(claim.id, claim.token)
+    await world.ledger.mark(claim.id, claim.token, MESSAGE_ID)
     await world.settle(claim, accepted(claim))
     assert await world.state(claim) == "sent"

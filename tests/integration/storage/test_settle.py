@@ -25,6 +25,7 @@ from campaign_worker.mail.compose import normalize
 from campaign_worker.storage.settle import Settler
 from tests.integration.storage.kit import (
     LEASE_SECONDS,
+    MESSAGE_ID,
     World,
     accepted,
     inline,
@@ -47,29 +48,31 @@ async def expire(world: World) -> None:
 async def test_the_mark_is_durable_renews_the_lease_and_may_be_repeated(world: World) -> None:
     claim = await world.claimed((await world.campaign()).request())
     await world.execute("UPDATE $messages SET lease_until = now() + interval '1 s'")
-    assert await world.ledger.mark(claim.id, claim.token)
+    assert await world.ledger.mark(claim.id, claim.token, MESSAGE_ID)
     first = await world.row(claim)
     assert first["marked_at"] is not None
+    assert first["message_id"] == MESSAGE_ID
     left = (first["lease_until"] - first["marked_at"]).total_seconds()
     assert left == pytest.approx(LEASE_SECONDS, abs=0.1)
-    assert await world.ledger.mark(claim.id, claim.token)
+    assert await world.ledger.mark(claim.id, claim.token, MESSAGE_ID)
     assert (await world.row(claim))["marked_at"] == first["marked_at"]
 
 
 async def test_a_lost_claim_marks_nothing(world: World) -> None:
     claim = await world.claimed((await world.campaign()).request())
-    assert not await world.ledger.mark(claim.id, "somebody else's")
+    assert not await world.ledger.mark(claim.id, "somebody else's", MESSAGE_ID)
     await expire(world)
-    assert not await world.ledger.mark(claim.id, claim.token)
+    assert not await world.ledger.mark(claim.id, claim.token, MESSAGE_ID)
     assert (await world.row(claim))["marked_at"] is None
     await world.settle(claim, MarkReleased("interrupted"))
-    assert not await world.ledger.mark(claim.id, claim.token)
+    assert not await world.ledger.mark(claim.id, claim.token, MESSAGE_ID)
 
 
 async def test_two_tokens_for_one_row_in_a_batch_are_told_apart(world: World) -> None:
     claim = await world.claimed((await world.campaign()).request())
     old, new = await asyncio.gather(
-        world.ledger.mark(claim.id, "before"), world.ledger.mark(claim.id, claim.token)
+        world.ledger.mark(claim.id, "before", MESSAGE_ID),
+        world.ledger.mark(claim.id, claim.token, MESSAGE_ID),
     )
     assert (old, new) == (False, True)
     bounced = MarkFailed(FailReason.HARD_BOUNCE, "", attempt_spent=True, suppress=("a@b.example",))
@@ -88,8 +91,8 @@ async def test_only_own_leases_are_renewed(world: World) -> None:
     await world.settle(done, MarkReleased("interrupted"))
     owned = [(mine.id, mine.token), (other.id, "not its token"), (done.id, done.token)]
     assert await world.ledger.renew(owned) == {mine.id}
-    assert await world.ledger.mark(mine.id, mine.token)
-    assert not await world.ledger.mark(other.id, other.token)
+    assert await world.ledger.mark(mine.id, mine.token, MESSAGE_ID)
+    assert not await world.ledger.mark(other.id, other.token, MESSAGE_ID)
 
 
 ENDINGS: list[tuple[Any, str, dict[str, Any], dict[str, int]]] = [
