@@ -111,7 +111,8 @@ class Reconciler(StartStop):
         completed = await self._recovery.complete_campaigns()
         for campaign in completed:
             log.info("campaign completed", campaign=campaign)
-        self._report("campaign_completed", len(completed))
+        if completed:
+            self._listener.on_event(RowsReconciled("campaign_completed", len(completed)))
 
     async def _tick_for_ever(self) -> None:
         while True:
