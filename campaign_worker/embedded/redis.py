@@ -24,7 +24,8 @@ PROBE_SECONDS = 1.0
 class RedisServer(EmbeddedServer):
     """Redis or Valkey as a child process.
 
-    `settings` are further redis.conf directives ({"unixsocket": "/tmp/x.sock"}).
+    `settings` are further redis.conf directives ({"unixsocket": "/tmp/x.sock"}); `program` is the
+    server to run instead of the one that find_redis() finds.
     """
 
     name = "redis"
@@ -38,8 +39,10 @@ class RedisServer(EmbeddedServer):
         appendonly: bool = True,
         appendfsync: Literal["always", "everysec", "no"] = "everysec",
         settings: Mapping[str, str] | None = None,
+        program: Path | None = None,
     ) -> None:
         super().__init__(data_dir, port=port)
+        self._program = program
         self._password = password
         self._settings = {
             "bind": LOOPBACK,
@@ -71,7 +74,7 @@ class RedisServer(EmbeddedServer):
             lines["requirepass"] = self._password
         config.touch(mode=0o600)
         config.write_text("".join(f"{key} {_quoted(value)}\n" for key, value in lines.items()))
-        command = [str(find_redis()), str(config)]
+        command = [str(self._program or find_redis()), str(config)]
         return ChildProcess(self.name, command, self.data_dir / "redis.log")
 
     async def _answers(self) -> bool:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis.asyncio
 
-from campaign_worker.errors import CredentialsRefused
+from campaign_worker.errors import CredentialsRefused, EmbeddedServerError
 from campaign_worker.queue import Worker
 from tests.integration.queue.conftest import QUEUE, Events, Inspector
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from campaign_worker.embedded.redis import RedisServer
     from campaign_worker.queue import Job
+    from tests.fixtures.smtp import Certificate
 
     MakeRedis = Callable[..., Awaitable[RedisServer]]
 
@@ -69,6 +70,50 @@ async def test_a_unix_socket_will_do(own_redis: MakeRedis, tmp_path: Path) -> No
     client = redis.asyncio.Redis(unix_socket_path=str(path), db=2, decode_responses=True)
     worker = Worker(QUEUE, _gated(), _opts(connection=f"unix://{path}?db=2"))
     await _one_job(worker, client, "bull")
+
+
+@pytest.fixture
+async def tls_redis(own_redis: MakeRedis, certificate: Certificate) -> tuple[RedisServer, int]:
+    """Return a server and its TLS port."""
+    port, file = free_port(), str(certificate.file)
+    settings = {"tls-port": str(port), "tls-auth-clients": "no"}
+    files = dict.fromkeys(("tls-cert-file", "tls-key-file", "tls-ca-cert-file"), file)
+    try:
+        return await own_redis(password="s3cret", settings=settings | files), port
+    except EmbeddedServerError as error:
+        if "tls" not in str(error).lower():
+            raise
+        pytest.skip("this Redis was built without TLS")
+
+
+@pytest.mark.parametrize("form", ["url", "options", "client"])
+async def test_tls_will_do_with_a_certificate_that_is_checked(
+    tls_redis: tuple[RedisServer, int], certificate: Certificate, form: str
+) -> None:
+    _, port = tls_redis
+    ca = str(certificate.file)
+    url = f"rediss://:s3cret@localhost:{port}/0?ssl_ca_certs={ca}"
+    client = redis.asyncio.Redis.from_url(url, decode_responses=True)
+    options = {"host": "localhost", "port": port, "password": "s3cret", "tls": {}}
+    given: dict[str, Any] = {
+        "url": url,
+        "options": {**options, "ssl_ca_certs": ca},
+        "client": client,
+    }
+    worker = Worker(QUEUE, _gated(), _opts(connection=given[form]))
+    await _one_job(worker, client, "bull")
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(
+    tls_redis: tuple[RedisServer, int],
+) -> None:
+    _, port = tls_redis
+    worker = Worker(QUEUE, _process, {"connection": f"rediss://:s3cret@localhost:{port}/0"})
+    events = Events(worker, "error", "ready")
+    await eventually(lambda: events.of("error"))
+    assert "certificate verify failed" in str(events.of("error")[0][0]).lower()
+    await worker.close()
+    assert not events.of("ready")
 
 
 async def test_a_client_and_node_options_will_do(redis_url: str, prefix: str) -> None:
