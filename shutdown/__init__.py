@@ -1,10 +1,11 @@
-"""Stopping well: deadline, services, signals, plan, watchdog, exit codes.
+"""Stopping well: deadline, services, signals, plan, watchdog, hang guard, exit codes.
 
 A leaf library on the standard library alone. It knows nothing of queues, mails or databases.
 """
 
 from shutdown.deadline import Deadline
 from shutdown.exit_codes import ExitCode
+from shutdown.hang import HangGuard, Vital
 from shutdown.plan import Phase, PhaseReport, PhaseResult, Plan
 from shutdown.race import unless
 from shutdown.service import Service, StartStop, StoppedWhileStarting
@@ -14,6 +15,7 @@ from shutdown.watchdog import Watchdog
 __all__ = [
     "Deadline",
     "ExitCode",
+    "HangGuard",
     "Phase",
     "PhaseReport",
     "PhaseResult",
@@ -23,6 +25,7 @@ __all__ = [
     "StartStop",
     "StopLevel",
     "StoppedWhileStarting",
+    "Vital",
     "Watchdog",
     "unless",
 ]

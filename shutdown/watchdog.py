@@ -6,16 +6,15 @@ second later a timer of faulthandler, which needs no GIL. (faulthandler has one 
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import faulthandler
 import os
 import queue
-import select
 import threading
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from shutdown.exit_codes import ExitCode
+from shutdown.saying import say_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 
 STACKS_AFTER_SECONDS: Final = 0.5
 """How long after the deadline the second layer writes all stacks and ends the process with 1."""
-
-LINE_BYTES: Final = 4000
-"""Below PIPE_BUF (4096 on Linux): what poll() calls writable takes that much without blocking."""
-
-WRITE_SECONDS: Final = 0.2
-"""How long the last line may wait for a reader; a full pipe must not hold up the end."""
 
 JOIN_SECONDS: Final = 1.0
 
@@ -87,7 +80,7 @@ class Watchdog:
 
     def end_now(self, code: ExitCode = ExitCode.FORCED) -> NoReturn:
         """Say the last words and end the process with `code`, from any thread or handler."""
-        _say(self._descriptor, self._line())
+        say_line(self._descriptor, self._line())
         os._exit(code)
 
     def __enter__(self) -> Self:
@@ -120,13 +113,3 @@ class Watchdog:
             return self._last_words()
         except BaseException as error:  # noqa: BLE001 - nothing may stand between us and the end
             return f"the deadline is over; what was left is unknown: {error!r}"
-
-
-def _say(descriptor: int, line: str) -> None:
-    """Write one line past Python's buffers, whose locks a blocked thread may hold."""
-    data = " ".join(line.splitlines()).encode("utf-8", "backslashreplace")[:LINE_BYTES] + b"\n"
-    with contextlib.suppress(OSError, ValueError):
-        poll = select.poll()
-        poll.register(descriptor, select.POLLOUT)
-        if poll.poll(WRITE_SECONDS * 1000):
-            os.write(descriptor, data)
