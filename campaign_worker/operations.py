@@ -1,4 +1,4 @@
-"""What operators ask for beside running: fill the queue with a campaign, see how things stand."""
+"""What operators ask for beside running: enqueue a campaign, see how things stand, end doubts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from campaign_worker.errors import CampaignWorkerError, PayloadError
 from campaign_worker.jobs import MailQueue
 from campaign_worker.queue import ConnectionSpec
 from campaign_worker.sequence.jobs import mail_job
+from campaign_worker.sequence.scheduler import Scheduler
 from campaign_worker.settings import Pooler, Settings
 from campaign_worker.startup import ping_redis
 from campaign_worker.storage.campaigns import Campaigns
 from campaign_worker.storage.database import Database, DatabaseOptions
+from campaign_worker.storage.doubts import Doubts, Selection, Verdict
 from shutdown import Deadline
 
 _CLOSE_SECONDS = 2.0
@@ -54,7 +56,7 @@ async def enqueue(settings: Settings, campaign_id: str, progress: Progress) -> i
     """
     number = _campaign_number(campaign_id)
     queue_name = settings.queues[0].name
-    async with _connected(settings) as (campaigns, queues):
+    async with _connected(settings) as (campaigns, queues, _):
         opened = await campaigns.open(number)
         if opened is None:
             raise NoSuchCampaign(f"there is no campaign {number} in {settings.database_schema}")
@@ -75,7 +77,7 @@ async def enqueue(settings: Settings, campaign_id: str, progress: Progress) -> i
 
 async def status(settings: Settings) -> Status:
     """Read how things stand. Raises Away and CredentialsRefused."""
-    async with _connected(settings) as (campaigns, queues):
+    async with _connected(settings) as (campaigns, queues, _):
         return Status(
             queues={name: await queue.counts() for name, queue in queues.items()},
             campaigns=await campaigns.overview(_CAMPAIGNS_SHOWN),
@@ -83,10 +85,28 @@ async def status(settings: Settings) -> Status:
         )
 
 
+async def list_doubts(settings: Settings, selection: Selection, limit: int) -> list[dict[str, Any]]:
+    """Read the mails whose outcome SMTP could not tell. Raises Away and CredentialsRefused."""
+    async with _connected(settings) as (_, _, doubts):
+        return await doubts.list(selection, limit)
+
+
+async def decide_doubts(settings: Settings, selection: Selection, verdict: Verdict) -> int:
+    """Write an operator's verdict on mails in doubt; how many it met.
+
+    Mails that are to be sent again get a job at once. Raises Away and CredentialsRefused.
+    """
+    async with _connected(settings) as (_, queues, doubts):
+        rows = await doubts.decide(selection, verdict)
+        if verdict is Verdict.RESEND and rows:
+            await Scheduler(queues.__getitem__, settings.queues[0].name).revive(rows)
+        return len(rows)
+
+
 @contextlib.asynccontextmanager
 async def _connected(
     settings: Settings,
-) -> AsyncIterator[tuple[Campaigns, dict[str, MailQueue]]]:
+) -> AsyncIterator[tuple[Campaigns, dict[str, MailQueue], Doubts]]:
     client = ConnectionSpec.of(settings.redis_url.get_secret_value()).client()
     database = Database(database_options(settings))
     try:
@@ -99,6 +119,7 @@ async def _connected(
                 spec.name: MailQueue(client, spec.name, settings.bullmq_prefix)
                 for spec in settings.queues
             },
+            Doubts(database),
         )
     finally:
         await database.close(Deadline.after(_CLOSE_SECONDS))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from campaign_worker.cli import check, demo, enqueue, migrate, run, status, version
+from campaign_worker.cli import check, demo, enqueue, in_doubt, migrate, run, status, version
 
 _HELP = """Sends the e-mails of BullMQ campaigns, and can be redeployed at any second.
 
@@ -25,6 +25,8 @@ Examples:
 
   campaign-worker status --json        counts for scripts
 
+  campaign-worker in-doubt list        mails whose outcome SMTP could not tell
+
   campaign-worker demo                 all of it on this machine, no settings
 
 Exit codes: 0 ok, 1 failed or forced, 2 wrong usage, 70 fault of the program, 75 ended by the
@@ -41,5 +43,6 @@ app = typer.Typer(
 )
 for module in (run, demo, migrate, check, enqueue, status, version):
     app.command(module.NAME)(module.command)
+app.add_typer(in_doubt.app, name=in_doubt.NAME)
 
 __all__ = ["app"]

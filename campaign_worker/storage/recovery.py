@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from campaign_worker.delivery.reconciler import DueRow, Resolved
 from campaign_worker.storage.database import Database
@@ -53,20 +54,22 @@ class PostgresRecovery:
     async def due_rows(self, after: int, limit: int) -> Sequence[DueRow]:
         """Rows overdue for a while, by id, from after the given one."""
         rows = await self._database.fetch("due_rows", self._overdue_seconds, after, limit)
-        return [
-            DueRow(
-                id=row["id"],
-                campaign_id=row["campaign_id"],
-                recipient_id=row["recipient_id"],
-                step=row["step"],
-                idempotency_key=row["idempotency_key"],
-                inline=None if row["inline"] is None else inline_from_json(row["inline"]),
-                queue=row["queue"],
-                job_id=row["job_id"],
-            )
-            for row in rows
-        ]
+        return [due_row(row) for row in rows]
 
     async def complete_campaigns(self) -> Sequence[int]:
         """Complete campaigns of which nothing is open any more."""
         return [row["id"] for row in await self._database.fetch("complete_campaigns")]
+
+
+def due_row(row: Any) -> DueRow:
+    """Read a row that needs a job."""
+    return DueRow(
+        id=row["id"],
+        campaign_id=row["campaign_id"],
+        recipient_id=row["recipient_id"],
+        step=row["step"],
+        idempotency_key=row["idempotency_key"],
+        inline=None if row["inline"] is None else inline_from_json(row["inline"]),
+        queue=row["queue"],
+        job_id=row["job_id"],
+    )

@@ -1,0 +1,105 @@
+"""`campaign-worker in-doubt`: mails whose outcome SMTP could not tell, and what you say of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from campaign_worker.cli.console import exits, stderr, stdout, write_json
+from campaign_worker.settings import Settings
+
+if TYPE_CHECKING:
+    from campaign_worker.storage.doubts import Selection, Verdict
+
+NAME = "in-doubt"
+_LIST_LIMIT = 1000
+_WRONG_USAGE = 2
+
+_HELP = """Mails whose outcome SMTP could not tell.
+
+The connection or the process was lost between the final dot and its 250. With AMBIGUOUS_SEND=hold
+(the default) such mails wait here for your word.
+
+Look into the log of your SMTP server for the Message-ID; then say what became of the mail.
+
+Examples:
+
+  campaign-worker in-doubt list --campaign 42
+
+  campaign-worker in-doubt mark-sent 1001 1002
+
+  campaign-worker in-doubt resend --campaign 42
+"""
+
+app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
+
+_Rows = Annotated[list[int] | None, typer.Argument(help="Ids of rows, as `list` shows them.")]
+_Campaign = Annotated[int | None, typer.Option("--campaign", help="All of this campaign's.")]
+_All = Annotated[bool, typer.Option("--all", help="All that are in doubt.")]
+
+
+@app.command("list")
+def list_command(
+    campaign: _Campaign = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show the mails in doubt, the oldest thousand. No address is shown."""
+    with exits():
+        settings = Settings.load()
+        from campaign_worker import operations
+        from campaign_worker.storage.doubts import Selection
+
+        selection = Selection(campaign_id=campaign)
+        rows = asyncio.run(operations.list_doubts(settings, selection, _LIST_LIMIT))
+    if as_json:
+        write_json({"in_doubt": rows})
+        return
+    for row in rows:
+        stdout().print("  ".join(f"{key} {value}" for key, value in row.items()))
+    stdout().print(f"{len(rows)} mails in doubt")
+
+
+@app.command("resend")
+def resend_command(rows: _Rows = None, campaign: _Campaign = None, every: _All = False) -> None:
+    """Send these mails again, byte for byte the same. Who has got one gets it twice."""
+    from campaign_worker.storage.doubts import Verdict
+
+    _decide(_selection(rows, campaign, every=every), Verdict.RESEND, "will be sent again")
+
+
+@app.command("mark-sent")
+def mark_sent_command(rows: _Rows = None, campaign: _Campaign = None, every: _All = False) -> None:
+    """Say that these mails arrived: they count as sent, and their follow-ups are scheduled."""
+    from campaign_worker.storage.doubts import Verdict
+
+    _decide(_selection(rows, campaign, every=every), Verdict.MARK_SENT, "marked as sent")
+
+
+@app.command("mark-failed")
+def mark_failed_command(
+    rows: _Rows = None, campaign: _Campaign = None, every: _All = False
+) -> None:
+    """Say that these mails did not arrive and are not to be sent any more."""
+    from campaign_worker.storage.doubts import Verdict
+
+    _decide(_selection(rows, campaign, every=every), Verdict.MARK_FAILED, "marked as failed")
+
+
+def _selection(rows: list[int] | None, campaign: int | None, *, every: bool) -> Selection:
+    from campaign_worker.storage.doubts import Selection
+
+    if bool(rows) + (campaign is not None) + every != 1:
+        stderr().print("name the rows, or --campaign ID, or --all: exactly one of these")
+        raise typer.Exit(_WRONG_USAGE)
+    return Selection(tuple(rows) if rows else None, campaign)
+
+
+def _decide(selection: Selection, verdict: Verdict, done: str) -> None:
+    with exits():
+        settings = Settings.load()
+        from campaign_worker import operations
+
+        count = asyncio.run(operations.decide_doubts(settings, selection, verdict))
+    stdout().print(f"{count} {'mail' if count == 1 else 'mails'} {done}")

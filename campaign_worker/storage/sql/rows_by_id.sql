@@ -1,0 +1,2 @@
+SELECT m.id, m.campaign_id, m.recipient_id, m.step, m.idempotency_key, m.inline, m.queue, m.job_id
+FROM {schema}.messages m WHERE m.id = ANY ($1::bigint[]) ORDER BY m.id
