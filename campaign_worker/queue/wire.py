@@ -1,19 +1,20 @@
 """One Redis connection on which many commands are under way at a time.
 
-Commands of one event-loop turn leave in one write; replies come in order. Opens no second
-connection and repeats nothing: when it ends, all that is unanswered fails with RedisAway.
-A thinner transport can take its place: `open`, `call`, `abort`, `aclose`, `lost`.
+redis-py connects and logs in; from then on the transport is ours. Commands of one event-loop turn
+leave in one write; replies come in order. Opens no second connection and repeats nothing: when it
+ends, all that is unanswered fails with RedisAway. Why not redis-py to the end: decisions/0006.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import hiredis
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.asyncio.connection import DefaultParser
+from redis.exceptions import AuthenticationError, InvalidResponse, RedisError, ResponseError
 
 from campaign_worker.errors import CredentialsRefused, RedisAway
 
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
 
 Argument = str | bytes | int | float
 
+#: A transport that was aborted needs a turn or two of the loop.
+_CLOSE_SECONDS = 1.0
+#: What the reader answers while a reply is incomplete; no reply is this object.
+_INCOMPLETE = object()
 
-class Wire:
+
+class Wire(asyncio.Protocol):
     """A connection in use. Not for reuse after it was lost."""
 
     def __init__(
@@ -42,11 +48,19 @@ class Wire:
         self._on_lost = on_lost
         self._connection = connection
         self._reply_timeout = reply_timeout_seconds
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse,
+            replyError=DefaultParser.parse_error,
+            encoding="utf-8",
+            errors="replace",
+            notEnoughData=_INCOMPLETE,
+        )
+        self._transport: asyncio.WriteTransport | None = None
+        self._closed = asyncio.Event()
         self._outbox: list[bytes] = []
+        self._full = False
         self._replies: deque[tuple[asyncio.Future[Any], float]] = deque()
-        self._outgoing = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._tasks: list[asyncio.Task[None]] = []
         self._overdue: asyncio.TimerHandle | None = None
         self._cause: BaseException | None = None
         #: Set once the connection has ended, for whatever reason.
@@ -57,35 +71,37 @@ class Wire:
         try:
             # redis-py leaves the return type open.
             await self._connection.connect()  # type: ignore[no-untyped-call]
+            # Whatever was sent to us unasked would be taken for the reply to our first command.
+            unasked = await self._connection.can_read()
         except AuthenticationError as error:
             raise CredentialsRefused("connection", str(error)) from error
         except (RedisError, OSError) as error:
             raise RedisAway(f"cannot connect: {error}") from error
-        self._tasks = [
-            asyncio.create_task(self._write(), name="redis-writer"),
-            asyncio.create_task(self._read(), name="redis-reader"),
-        ]
-        for task in self._tasks:
-            task.add_done_callback(self._task_ended)
+        # redis-py has no public way to its transport.
+        writer = self._connection._writer  # noqa: SLF001
+        if unasked or writer is None:
+            raise RedisAway("cannot connect: closed by the server")
+        self._transport = transport = writer.transport
+        transport.set_protocol(self)
 
     def call(self, *command: Argument) -> asyncio.Future[Any]:
         """Send a command; the future brings the reply, ResponseError or RedisAway."""
         reply: asyncio.Future[Any] = self._loop.create_future()
-        if self.lost.is_set():
+        if self._cause is not None:
             reply.set_exception(RedisAway(f"connection lost: {self._cause}"))
             return reply
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
         # Its stub means a tuple of any length and writes a tuple of one.
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
-        self._outbox.append(packed)
+        self._outbox.append(hiredis.pack_command(command))  # type: ignore[arg-type]
         self._replies.append((reply, self._loop.time()))
-        self._outgoing.set()
         if self._overdue is None and self._reply_timeout is not None:
             self._overdue = self._loop.call_later(self._reply_timeout, self._check_overdue)
         return reply
 
     def abort(self, cause: BaseException | None = None) -> None:
         """Drop the connection now, whatever is under way on it."""
-        if self.lost.is_set():
+        if self._cause is not None:
             return
         self._cause = cause or RedisAway("closed here")
         self.lost.set()
@@ -93,8 +109,8 @@ class Wire:
             self._on_lost()
         if self._overdue is not None:
             self._overdue.cancel()
-        for task in self._tasks:
-            task.cancel()
+        if self._transport is not None:
+            self._transport.abort()
         for reply, _ in self._replies:
             if not reply.done():
                 reply.set_exception(RedisAway(f"connection lost: {self._cause}"))
@@ -106,36 +122,53 @@ class Wire:
     async def aclose(self) -> None:
         """Drop the connection and wait until nothing of it is left; never waits for Redis."""
         self.abort()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._transport is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), _CLOSE_SECONDS)
         await self._connection.disconnect(nowait=True)
 
-    async def _write(self) -> None:
-        while True:
-            await self._outgoing.wait()
-            self._outgoing.clear()
-            chunks, self._outbox = self._outbox, []
-            await self._connection.send_packed_command(chunks, check_health=False)
+    def data_received(self, data: bytes) -> None:
+        """Settle the replies that are complete; called by the transport."""
+        reader, replies = self._reader, self._replies
+        try:
+            reader.feed(data)
+            while (answer := reader.gets()) is not _INCOMPLETE:
+                if isinstance(answer, hiredis.PushNotification):
+                    continue
+                if isinstance(answer, RedisError) and not isinstance(answer, ResponseError):
+                    # Such as LOADING: nothing can be done on this connection.
+                    self.abort(answer)
+                    return
+                reply, _ = replies.popleft()
+                if reply.done():
+                    continue
+                if isinstance(answer, ResponseError):
+                    reply.set_exception(answer)
+                else:
+                    reply.set_result(answer)
+        except (InvalidResponse, IndexError) as error:
+            # No RESP, or a reply to nothing: what follows cannot be told apart.
+            self.abort(error)
 
-    async def _read(self) -> None:
-        while True:
-            try:
-                answer = await self._connection.read_response(timeout=math.inf)
-            except ResponseError as refusal:
-                answer = refusal
-            self._settle(answer)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note of the end; called by the transport."""
+        self._closed.set()
+        self.abort(exc or RedisAway("closed by the server"))
 
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        # Neither task ends while the connection lives, whatever the reason.
-        self.abort(None if task.cancelled() else task.exception())
+    def pause_writing(self) -> None:
+        """Gather commands while the transport's buffer is full; called by the transport."""
+        self._full = True
 
-    def _settle(self, answer: Any) -> None:
-        reply, _ = self._replies.popleft()
-        if reply.done():
+    def resume_writing(self) -> None:
+        """Send what was gathered; called by the transport."""
+        self._full = False
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._full or not self._outbox or self._transport is None:
             return
-        if isinstance(answer, ResponseError):
-            reply.set_exception(answer)
-        else:
-            reply.set_result(answer)
+        chunks, self._outbox = self._outbox, []
+        self._transport.write(b"".join(chunks))
 
     def _check_overdue(self) -> None:
         self._overdue = None
