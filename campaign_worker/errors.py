@@ -99,7 +99,7 @@ class PayloadError(CampaignWorkerError):
 
 
 class RenderError(CampaignWorkerError):
-    """A template cannot be rendered; `part` is subject, html or text, `problem` names the variable."""
+    """A template cannot be rendered: `part` is subject, html or text, `problem` names why."""
 
     def __init__(self, part: str, problem: str) -> None:
         super().__init__(f"{part}: {problem}")
