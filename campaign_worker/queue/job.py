@@ -5,12 +5,12 @@ Ends a job only where its user has claimed it by hand (manual.py).
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from campaign_worker.errors import PayloadError
 from campaign_worker.queue import nodenames
 from campaign_worker.queue.endings import Completed, Failed
+from campaign_worker.queue.jsonvalue import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,14 +140,14 @@ class Job:
     def load(self, raw: Mapping[str, str]) -> None:
         """Parse `data` and `opts` of the hash; raises errors.PayloadError naming the field."""
         try:
-            opts = json.loads(raw.get("opts") or "{}")
+            opts = from_json(raw.get("opts") or "{}")
         except ValueError as error:
             raise PayloadError("opts", "no JSON") from error
         if not isinstance(opts, dict):
             raise PayloadError("opts", "no JSON object")
         self.opts = {LONG_NAMES.get(key) or key: value for key, value in opts.items()}
         try:
-            self.data = json.loads(raw.get("data") or "{}")
+            self.data = from_json(raw.get("data") or "{}")
         except ValueError as error:
             raise PayloadError("data", "no JSON") from error
 
@@ -239,6 +239,6 @@ def _lenient(text: str | None, default: Any) -> Any:
     if text is None:
         return default
     try:
-        return json.loads(text)
+        return from_json(text)
     except ValueError:
         return default

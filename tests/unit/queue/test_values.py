@@ -19,7 +19,7 @@ from campaign_worker.errors import PayloadError
 from campaign_worker.queue import AbortReason, AbortSignal, Completed, Failed, Job, JobSpec
 from campaign_worker.queue.backoff import backoff_delay
 from campaign_worker.queue.control import is_named
-from campaign_worker.queue.jsonvalue import to_json
+from campaign_worker.queue.jsonvalue import from_json, to_json
 from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.moves import Complete, Fail, decide
 from campaign_worker.queue.options import WorkerOptions
@@ -40,6 +40,34 @@ def test_every_json_value_is_written_as_json_that_utf8_can_carry(value: Any) -> 
     text = to_json(value)
     text.encode()
     assert json.loads(text) == _as_node(value)
+
+
+@given(JSON, st.sampled_from(["", " ", "\n\t"]), st.sampled_from(["", " ", " x", "}"]))
+def test_json_is_read_as_the_standard_library_reads_it(value: Any, before: str, after: str) -> None:
+    text = before + json.dumps(value) + after
+    if after.strip():
+        with pytest.raises(ValueError, match="Extra data"):
+            from_json(text)
+    else:
+        # Compared as text: NaN is not equal to itself.
+        assert json.dumps(from_json(text)) == json.dumps(json.loads(text))
+
+
+@pytest.mark.parametrize("text", ["", "{", "nul", "\ufeff{}", "[" * 100_000, "9" * 10_000])
+def test_a_payload_that_is_no_json_is_a_payload_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the library's own words differ
+        from_json(text)
+    with pytest.raises(PayloadError):
+        Job.from_hash("q", "1", {"data": text or "x"})
+    assert Job("q", "1", {"progress": text, "stacktrace": text}).stacktrace == []
+
+
+@pytest.mark.parametrize("value", [1, math.nan])
+def test_a_value_that_is_nested_too_deeply_is_a_value_error(value: Any) -> None:
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ValueError, match="deeply"):
+        to_json(value)
 
 
 @given(st.text())
