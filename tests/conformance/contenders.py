@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Self
 
+from tests.integration.queue.conftest import Inspector
 from tests.support import eventually
 
 PROGRAM = Path(__file__).with_name("contender.py")
 ROOT = Path(__file__).parents[2]
+#: Longer than anything takes that goes right.
+ENOUGH_SECONDS = 2.0
 
 
 class WorkerProcess:
@@ -89,3 +92,30 @@ class WorkerProcess:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             self.said.append(json.loads(line))
+
+
+async def add(queue: Inspector, job_id: str, data: Any, **opts: Any) -> None:
+    """Add one job."""
+    await queue.producer.add("mail", data, job_id=job_id, opts=opts)
+
+
+async def settled(queue: Inspector, seconds: float = ENOUGH_SECONDS, **expected: int) -> bool:
+    """Tell whether the queue comes to hold exactly these jobs, by state."""
+
+    async def so() -> bool:
+        return await queue.counts() == expected
+
+    try:
+        return await eventually(so, seconds)
+    except AssertionError:
+        return False
+
+
+async def blocked(queue: Inspector) -> bool:
+    """Tell whether a worker sleeps until it is woken."""
+    return any("b" in client["flags"] for client in await queue.client.client_list())
+
+
+async def claimed(queue: Inspector, job_id: str) -> bool:
+    """Tell whether a job was ever claimed."""
+    return "ats" in await queue.job(job_id)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis.asyncio
 
-from tests.conformance.contenders import WorkerProcess
+from tests.conformance.contenders import WorkerProcess, add, blocked, claimed, settled
 from tests.fixtures.node import NodeBullMQ, connection_of
 from tests.integration.queue.conftest import Inspector
 from tests.support import TcpProxy, eventually
@@ -37,8 +37,6 @@ const { connection, prefix, action } = JSON.parse(process.env.INPUT);
 """
 MakeRedis = Callable[..., Awaitable["RedisServer"]]
 Start = Callable[..., AbstractAsyncContextManager[WorkerProcess]]
-#: Longer than anything takes that goes right.
-ENOUGH_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -58,36 +56,12 @@ def start(who: str, redis_url: str, prefix: str) -> Start:
     return started
 
 
-async def _add(queue: Inspector, job_id: str, data: Any, **opts: Any) -> None:
-    await queue.producer.add("mail", data, job_id=job_id, opts=opts)
-
-
-async def _settled(queue: Inspector, seconds: float = ENOUGH_SECONDS, **expected: int) -> bool:
-    """Tell whether the queue comes to hold exactly these jobs, by state."""
-
-    async def so() -> bool:
-        return await queue.counts() == expected
-
-    try:
-        return await eventually(so, seconds)
-    except AssertionError:
-        return False
-
-
-async def _blocked(queue: Inspector) -> bool:
-    return any("b" in client["flags"] for client in await queue.client.client_list())
-
-
-async def _claimed(queue: Inspector, job_id: str) -> bool:
-    return "ats" in await queue.job(job_id)
-
-
 async def test_a_job_that_runs_on_while_others_close_is_not_doubled(
     queue: Inspector, start: Start, who: str
 ) -> None:
     options = {"concurrency": 2, "lockDuration": 600, "stalledInterval": 300}
-    await _add(queue, "short", {"seconds": 0.3})
-    await _add(queue, "long", {"seconds": 2.5})
+    await add(queue, "short", {"seconds": 0.3})
+    await add(queue, "long", {"seconds": 2.5})
     async with start(**options) as worker:
         assert await worker.says("started", times=2)
         async with start(**options) as rival:
@@ -101,14 +75,14 @@ async def test_a_claim_in_flight_at_close_leaves_no_job_active(
     queue: Inspector, start: Start, redis_url: str, who: str
 ) -> None:
     async with TcpProxy(redis_url) as proxy, start(url=proxy.url) as worker:
-        await eventually(lambda: _blocked(queue))
+        await eventually(lambda: blocked(queue))
         proxy.hold_replies()
-        await _add(queue, "j", {"seconds": 5})
+        await add(queue, "j", {"seconds": 5})
         await proxy.held_reply.wait()
         # The wake-up goes through, the reply to the claim does not.
         proxy.pass_all()
         proxy.hold_replies()
-        await eventually(lambda: _settled(queue, 0.1, active=1))
+        await eventually(lambda: settled(queue, 0.1, active=1))
         worker.ask_to_close()
         assert await worker.says("closing")
         proxy.pass_all()
@@ -122,7 +96,7 @@ async def test_close_is_bounded_when_redis_is_gone(
 ) -> None:
     server = await own_redis()
     client = redis.asyncio.Redis.from_url(server.url, decode_responses=True)
-    await _add(Inspector(client, prefix), "j", {"seconds": 0.5})
+    await add(Inspector(client, prefix), "j", {"seconds": 0.5})
     await client.aclose()
     async with start(url=server.url) as worker:
         assert await worker.says("started")
@@ -134,15 +108,15 @@ async def test_a_lost_reply_to_a_claim_strands_no_job(
     queue: Inspector, start: Start, redis_url: str, who: str
 ) -> None:
     async with TcpProxy(redis_url) as proxy, start(url=proxy.url) as worker:
-        await eventually(lambda: _blocked(queue))
+        await eventually(lambda: blocked(queue))
         proxy.hold_replies()
-        await _add(queue, "first", {})
+        await add(queue, "first", {})
         await proxy.held_reply.wait()
         proxy.pass_all()
         proxy.cut_on_next_reply()
-        await eventually(lambda: _claimed(queue, "first"))
-        await _add(queue, "second", {})
-        await _settled(queue, completed=2)
+        await eventually(lambda: claimed(queue, "first"))
+        await add(queue, "second", {})
+        await settled(queue, completed=2)
         assert worker.of("started", "second")
     counts = await queue.counts()
     assert counts == {"ours": {"completed": 2}, "package": {"active": 1, "completed": 1}}[who]
@@ -155,13 +129,13 @@ async def test_a_redis_that_comes_back_finds_an_idle_worker_within_a_second(
     client = redis.asyncio.Redis.from_url(server.url, decode_responses=True)
     queue = Inspector(client, prefix)
     async with start(url=server.url) as worker:
-        await eventually(lambda: _blocked(queue))
+        await eventually(lambda: blocked(queue))
         await server.kill()
         down = time.monotonic()
         await eventually(lambda: time.monotonic() - down > 2.5)
         await server.start()
         await client.connection_pool.disconnect()
-        await _add(queue, "j", {})
+        await add(queue, "j", {})
         assert await worker.says("started", 1.2) is (who == "ours")
     await client.aclose()
 
@@ -170,7 +144,7 @@ async def test_a_delayed_job_is_not_put_off_to_the_next_whole_second(
     queue: Inspector, start: Start, who: str
 ) -> None:
     async with start() as worker:
-        await eventually(lambda: _blocked(queue))
+        await eventually(lambda: blocked(queue))
         due = time.time() + 0.3
         await queue.producer.add("mail", {}, job_id="late", delay_ms=300)
         assert await worker.says("started")
@@ -181,8 +155,8 @@ async def test_a_delayed_job_is_not_put_off_to_the_next_whole_second(
 async def test_a_limiter_is_waited_for_as_long_as_it_lasts(
     queue: Inspector, start: Start, who: str
 ) -> None:
-    await _add(queue, "first", {})
-    await _add(queue, "second", {})
+    await add(queue, "first", {})
+    await add(queue, "second", {})
     async with start(limiter={"max": 1, "duration": 300}) as worker:
         assert await worker.says("started")
         assert await worker.says("started", 1.5, times=2) is (who == "ours")
@@ -192,12 +166,12 @@ async def test_an_idle_worker_does_not_fall_into_the_back_off_of_its_redis_clien
     queue: Inspector, start: Start, who: str
 ) -> None:
     async with start() as worker:
-        await eventually(lambda: _blocked(queue))
+        await eventually(lambda: blocked(queue))
         idle = time.monotonic()
         # redis-py 8 waits 5 s for a reply, and the default block takes 5 s.
         await eventually(lambda: time.monotonic() - idle > 5.6, 7)
         added = time.time()
-        await _add(queue, "j", {})
+        await add(queue, "j", {})
         assert await worker.says("started", 20)
         late = worker.of("started")[0]["at"] - added
     assert (late < 0.25) is (who == "ours"), late
@@ -206,11 +180,11 @@ async def test_an_idle_worker_does_not_fall_into_the_back_off_of_its_redis_clien
 async def test_a_processor_that_raises_cancelled_error_ends_its_job_only(
     queue: Inspector, start: Start, who: str
 ) -> None:
-    await _add(queue, "cancels", {"cancel": True})
-    await _add(queue, "next", {})
+    await add(queue, "cancels", {"cancel": True})
+    await add(queue, "next", {})
     async with start() as worker:
         assert await worker.says("started")
-        await _settled(queue, failed=1, completed=1)
+        await settled(queue, failed=1, completed=1)
     expected = {"ours": {"failed": 1, "completed": 1}, "package": {"active": 1, "waiting": 1}}
     assert await queue.counts() == expected[who]
 
@@ -218,18 +192,18 @@ async def test_a_processor_that_raises_cancelled_error_ends_its_job_only(
 async def test_a_result_that_json_cannot_hold_fails_no_finished_job(
     queue: Inspector, start: Start, who: str
 ) -> None:
-    await _add(queue, "j", {"nan": True})
+    await add(queue, "j", {"nan": True})
     async with start():
         state = {"ours": "completed", "package": "failed"}[who]
-        assert await _settled(queue, **{state: 1})
+        assert await settled(queue, **{state: 1})
 
 
 async def test_a_listener_that_throws_is_no_fault_of_its_job(
     queue: Inspector, start: Start, who: str
 ) -> None:
-    await _add(queue, "j", {})
+    await add(queue, "j", {})
     async with start(listener=True) as worker:
-        assert await _settled(queue, completed=1)
+        assert await settled(queue, completed=1)
         assert await worker.says("error")
         blamed = any("Missing lock" in line["error"] for line in worker.of("error"))
     assert blamed is (who == "package")
@@ -237,7 +211,7 @@ async def test_a_listener_that_throws_is_no_fault_of_its_job(
 
 async def test_a_blocked_event_loop_loses_no_lock(queue: Inspector, start: Start, who: str) -> None:
     options = {"lockDuration": 500, "stalledInterval": 250}
-    await _add(queue, "j", {"block": 2.0})
+    await add(queue, "j", {"block": 2.0})
     async with start(**options) as worker:
         assert await worker.says("started")
         async with start(**options) as rival:
@@ -247,7 +221,7 @@ async def test_a_blocked_event_loop_loses_no_lock(queue: Inspector, start: Start
 
 
 async def test_a_job_whose_lock_is_gone_is_told(queue: Inspector, start: Start, who: str) -> None:
-    await _add(queue, "j", {"ticks": 30})
+    await add(queue, "j", {"ticks": 30})
     async with start(lockDuration=500, stalledInterval=60_000) as worker:
         assert await worker.says("tick")
         await queue.client.delete(queue.keys.lock("j"))
@@ -259,13 +233,13 @@ async def test_a_job_of_a_frozen_process_does_nothing_more_when_that_thaws(
     queue: Inspector, start: Start, who: str
 ) -> None:
     options = {"lockDuration": 400, "stalledInterval": 200}
-    await _add(queue, "j", {"ticks": 12})
+    await add(queue, "j", {"ticks": 12})
     async with start(**options) as worker:
         assert await worker.says("tick")
         worker.process.send_signal(signal.SIGSTOP)
         async with start(**options) as rival:
             assert await rival.says("tick", times=12)
-            assert await _settled(queue, completed=1)
+            assert await settled(queue, completed=1)
             before = len(worker.of("tick"))
             worker.process.send_signal(signal.SIGCONT)
             assert await worker.says("aborted")
@@ -278,7 +252,7 @@ async def test_a_replica_with_a_fast_clock_promotes_no_delayed_job_early(
     queue: Inspector, start: Start, who: str
 ) -> None:
     await queue.producer.add("mail", {}, job_id="later", delay_ms=60_000)
-    await _add(queue, "now", {})
+    await add(queue, "now", {})
     async with start(clock_ahead=120) as worker:
         assert await worker.says("started")
         await worker.says("started", 1, times=2)
@@ -288,7 +262,7 @@ async def test_a_replica_with_a_fast_clock_promotes_no_delayed_job_early(
 async def test_attempts_that_bullmq_4_counted_end_retries(
     queue: Inspector, start: Start, who: str
 ) -> None:
-    await _add(queue, "j", {"fails": True}, attempts=3)
+    await add(queue, "j", {"fails": True}, attempts=3)
     await queue.client.hset(queue.keys.job("j"), "attemptsMade", 1)
     async with start() as worker:
         endless = await worker.says("failed", times=6, timeout_seconds=1.5)
@@ -306,7 +280,7 @@ async def test_a_queue_that_bullmq_5_pauses_and_resumes_loses_no_retry(
 ) -> None:
     data = {"connection": connection_of(redis_url), "prefix": prefix}
     node = node_bullmq(5)
-    await _add(queue, "j", {"seconds": 2.5, "fails_first": True}, attempts=2)
+    await add(queue, "j", {"seconds": 2.5, "fails_first": True}, attempts=2)
     async with start() as worker:
         assert await worker.says("started")
         await node.run(PAUSE, data | {"action": "pause"})
@@ -314,5 +288,5 @@ async def test_a_queue_that_bullmq_5_pauses_and_resumes_loses_no_retry(
         await node.run(PAUSE, data | {"action": "add"})
         assert await worker.says("failed")
         await node.run(PAUSE, data | {"action": "resume"})
-        both = await _settled(queue, completed=2)
+        both = await settled(queue, completed=2)
     assert both is (who == "ours")
