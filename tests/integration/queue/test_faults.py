@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis.asyncio
 
-from campaign_worker.errors import RedisAway
+from campaign_worker.errors import JobNotHeld, RedisAway
 from campaign_worker.queue import AbortReason, Deferred, JobSpec
 from tests.integration.queue.conftest import Events, Inspector, StartWorker
 from tests.support import TcpProxy, eventually, free_port
@@ -216,6 +216,37 @@ async def test_a_job_whose_lock_went_to_somebody_else_is_lost_not_failed(
     job = await queue.job("j0")
     assert (job.get("atm"), job.get("failedReason")) == (None, None)
     assert await queue.lock("j0") == "somebody else's"
+
+
+@pytest.mark.parametrize("place", ["wait", "gone"])
+async def test_a_job_that_is_no_longer_active_is_lost_not_failed(
+    queue: Inspector, start_worker: StartWorker, place: str
+) -> None:
+    ran: list[str] = []
+
+    async def process(job: Job, token: str) -> str:
+        ran.append(job.id)
+        if len(ran) > 1:
+            return "again"
+        # What a sweep does to a job whose lock has run out, or an operator who removes it.
+        await queue.client.delete(queue.keys.lock(job.id))
+        await queue.client.lrem(queue.keys.of("active"), 1, job.id)
+        if place == "wait":
+            await queue.client.rpush(queue.keys.of("wait"), job.id)
+        else:
+            await queue.client.delete(queue.keys.job(job.id))
+        raise ValueError("the outcome of the first run")
+
+    worker = start_worker(process, drainDelay=0.2)
+    events = Events(worker, "failed", "completed", "error")
+    await queue.add(attempts=3)
+    await eventually(lambda: events.of("error"))
+    assert isinstance(events.of("error")[0][0], JobNotHeld)
+    if place == "wait":
+        await eventually(lambda: _has(queue, completed=1))
+        job = await queue.job("j0")
+        assert (job["atm"], job.get("failedReason")) == ("1", None)
+    assert not events.of("failed")
 
 
 async def test_a_lock_that_merely_ran_out_while_the_finish_was_under_way_is_taken_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,29 @@ def test_a_changed_script_is_refused_by_name(tmp_path: Path) -> None:
     assert refused.value.script == "moveToActive-11"
     with pytest.raises(ScriptsChanged):
         _checked(tmp_path / "missing.lua", "", "9.9")
+
+
+def test_a_changed_script_is_an_error_when_a_worker_is_built(tmp_path: Path) -> None:
+    installed = metadata.distribution("bullmq")
+    (changed,) = ("moveToFinished-14.lua",)
+    for file in installed.files or ():
+        if file.parts[0].endswith(".dist-info") or file.parts[:2] == ("bullmq", "commands"):
+            copy = tmp_path / file
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(Path(str(installed.locate_file(file))).read_bytes())
+    script = tmp_path / "bullmq" / "commands" / changed
+    script.write_text(script.read_text() + "\n-- changed\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r});"
+        "from campaign_worker.queue import Worker; Worker('mails', None, {'autorun': False})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "ScriptsChanged" in last
+    assert "moveToFinished" in last
 
 
 def test_exactly_the_scripts_that_push_to_wait_are_amended() -> None:

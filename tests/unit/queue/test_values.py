@@ -21,6 +21,7 @@ from campaign_worker.queue.backoff import backoff_delay
 from campaign_worker.queue.control import is_named
 from campaign_worker.queue.jsonvalue import from_json, to_json
 from campaign_worker.queue.keys import QueueKeys
+from campaign_worker.queue.link import Backoff
 from campaign_worker.queue.moves import Complete, Fail, decide
 from campaign_worker.queue.options import WorkerOptions
 from campaign_worker.queue.protocol import Claimed, NothingDue, parse_next
@@ -170,6 +171,14 @@ def test_a_signal_is_a_fence_even_if_nobody_has_told_it() -> None:
     fenced.fence()
     fenced.renew(time.monotonic() + 60)
     assert fenced.aborted
+
+
+def test_an_outage_of_any_length_is_over_within_a_second() -> None:
+    backoff = Backoff()
+    waits = [backoff.next() for _ in range(200)]
+    assert waits[0] < 0.1
+    assert max(waits) <= 1
+    assert len(set(waits[-50:])) > 20
 
 
 def test_a_named_worker_is_named_as_node_names_it() -> None:
