@@ -11,9 +11,10 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from campaign_worker.errors import CampaignWorkerError, RedisAway
+from campaign_worker.queue.protocol import Call
 from campaign_worker.queue.wire import Wire
 
 if TYPE_CHECKING:
@@ -100,19 +101,29 @@ class Link:
 
     async def call(self, script: Script, keys: Iterable[str], *arguments: Argument) -> Any:
         """Run a script. Raises RedisAway (outcome unknown) or redis.exceptions.ResponseError."""
-        wire = self._wire
-        if wire is None:
-            raise RedisAway("not connected")
-        keys = tuple(keys)
+        call = Call(script, tuple(keys), arguments)
         try:
-            return await wire.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:
+            return await self.send(call)
+        except ResponseError as refusal:
+            return await self.refused(call, refusal)
+
+    def send(self, call: Call) -> asyncio.Future[Any]:
+        """Run a script, as `call` does; what it raises or brings must go through `refused`."""
+        if self._wire is None:
+            raise RedisAway("not connected")
+        script, keys, arguments, _ = call
+        return self._wire.send(("EVALSHA", script.sha, len(keys), *keys, *arguments))
+
+    async def refused(self, call: Call, refusal: ResponseError) -> Any:
+        """Do what can be done about a refusal: send the script's text, or raise it again."""
+        if isinstance(refusal, NoScriptError):
             # Nothing was executed, so this is no repetition.
-            return await wire.call("EVAL", script.text, len(keys), *keys, *arguments)
-        except ReadOnlyError as error:
+            script, keys, arguments, _ = call
+            return await self.command("EVAL", script.text, len(keys), *keys, *arguments)
+        if isinstance(refusal, ReadOnlyError) and self._wire is not None:
             # The server has become a replica: a new connection finds the new primary.
-            wire.abort(error)
-            raise
+            self._wire.abort(refusal)
+        raise refusal
 
     async def command(self, *command: Argument) -> Any:
         """Run a plain command. Raises as `call`."""

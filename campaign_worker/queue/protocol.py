@@ -6,7 +6,7 @@ Argument order and field names are those of bullmq's scripts (redis-queue-backen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgpack
 
@@ -22,9 +22,18 @@ if TYPE_CHECKING:
     from campaign_worker.queue.scripts import Script
     from campaign_worker.queue.wire import Argument
 
+#: Options of a job by which its end differs from that of a plain one.
+_ENDING_OPTIONS = frozenset(
+    {"removeOnComplete", "removeOnFail"}
+    | {"failParentOnFailure", "continueParentOnFailure"}
+    | {"ignoreDependencyOnFailure", "removeDependencyOnFailure"}
+)
+#: Producers choose `attempts`, and may choose another number for each job.
+_MOST_PLAIN_ENDS = 64
 
-@dataclass(frozen=True, slots=True)
-class Call:
+
+# Call and Claimed are made once per job: a tuple costs half of what a frozen dataclass does.
+class Call(NamedTuple):
     """One script call, ready to send. `at_ms`: the time it carries (finishedOn, processedOn)."""
 
     script: Script
@@ -33,8 +42,7 @@ class Call:
     at_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A job is ours: its hash and id."""
 
     raw: dict[str, str]
@@ -58,8 +66,8 @@ def parse_next(reply: Any) -> Next:
     if not isinstance(reply, list) or not reply:
         return None
     if reply[0]:
-        flat = reply[0]
-        return Claimed(dict(zip(flat[::2], flat[1::2], strict=True)), str(reply[1]))
+        flat = iter(reply[0])
+        return Claimed(dict(zip(flat, flat, strict=True)), str(reply[1]))
     limited, due = (int(float(value or 0)) for value in (*reply[2:4], 0, 0)[:2])
     return NothingDue(max(0, limited), max(0, due))
 
@@ -85,28 +93,33 @@ class Protocol:
         if options.name is not None:
             shared["name"] = options.name
         self._shared = shared
+        self._pack = msgpack.Packer().pack
+        self._claim_options = self._around_token({})
+        #: Packed options of plain jobs' ends, by target and attempts.
+        self._plain_ends: dict[tuple[str, int], tuple[bytes, bytes]] = {}
         self._claim_keys = keys.all_of(
             *("wait", "active", "prioritized", "events", "stalled", "limiter", "delayed"),
             *("paused", "meta", "pc", "marker"),
         )
         self._finish_keys = self._claim_keys[:-1]
+        self._end_keys = {
+            target: (keys.of(target), keys.metrics(target), keys.of("marker"))
+            for target in ("completed", "failed")
+        }
 
     def claim(self, token: str) -> Call:
         """moveToActive: the next job, locked under `token`."""
-        packed = msgpack.packb({"token": token, **self._shared})
         now_ms = self._clock.now_ms()
-        arguments = (self._keys.base, now_ms, packed)
+        arguments = (self._keys.base, now_ms, self._claim_opts(token))
         return Call(self._scripts["moveToActive"], self._claim_keys, arguments, now_ms)
 
     def complete(self, job: Job, token: str, value_json: str, *, fetch: bool) -> Call:
         """MoveToFinished to completed."""
-        keep = self._keep(job.opts.get("removeOnComplete"), self._options.keep_completed)
-        return self._finish(job, token, ("returnvalue", value_json, "completed"), keep, fetch)
+        return self._finish(job, token, ("returnvalue", value_json, "completed"), fetch)
 
     def fail(self, job: Job, token: str, reason: str, fields: list[str], *, fetch: bool) -> Call:
         """MoveToFinished to failed; `fields` is a flat list of hash fields to set."""
-        keep = self._keep(job.opts.get("removeOnFail"), self._options.keep_failed)
-        call = self._finish(job, token, ("failedReason", reason, "failed"), keep, fetch)
+        call = self._finish(job, token, ("failedReason", reason, "failed"), fetch)
         return Call(call.script, call.keys, (*call.arguments, msgpack.packb(fields)), call.at_ms)
 
     def delay(
@@ -139,7 +152,7 @@ class Protocol:
             "1" if fields is None else "0",
             "" if fields is None else msgpack.packb(fields),
             "1" if fetch else "0",
-            msgpack.packb({"token": token, **self._shared}) if fetch else "",
+            self._claim_opts(token) if fetch else "",
         )
         return Call(self._scripts["moveToDelayed"], keys, arguments, now_ms)
 
@@ -195,41 +208,54 @@ class Protocol:
         )
         return Call(self._scripts["moveStalledJobsToWait"], keys, arguments)
 
-    def _finish(
-        self,
-        job: Job,
-        token: str,
-        end: tuple[str, str, str],
-        keep: Mapping[str, int],
-        fetch: bool,
-    ) -> Call:
+    def _finish(self, job: Job, token: str, end: tuple[str, str, str], fetch: bool) -> Call:
         field, value, target = end
         now_ms = self._clock.now_ms()
-        keys = (
-            *self._finish_keys,
-            self._keys.of(target),
-            self._keys.job(job.id),
-            self._keys.metrics(target),
-            self._keys.of("marker"),
-        )
-        packed = msgpack.packb(
-            {
-                "token": token,
-                **self._shared,
-                "keepJobs": dict(keep),
-                "attempts": job.attempts,
-                "maxMetricsSize": self._options.max_metrics_points or "",
-                "fpof": bool(job.opts.get("failParentOnFailure")),
-                "cpof": bool(job.opts.get("continueParentOnFailure")),
-                "idof": bool(job.opts.get("ignoreDependencyOnFailure")),
-                "rdof": bool(job.opts.get("removeDependencyOnFailure")),
-            }
-        )
+        target_key, metrics_key, marker_key = self._end_keys[target]
+        keys = (*self._finish_keys, target_key, self._keys.job(job.id), metrics_key, marker_key)
+        before, after = self._end_options(job, target)
         arguments = (
             *(job.id, now_ms, field, value, target),
-            *("1" if fetch else "0", self._keys.base, packed),
+            *("1" if fetch else "0", self._keys.base, before + self._pack(token) + after),
         )
         return Call(self._scripts["moveToFinished"], keys, arguments, now_ms)
+
+    def _end_options(self, job: Job, target: str) -> tuple[bytes, bytes]:
+        if not _ENDING_OPTIONS.isdisjoint(job.opts):
+            return self._around_token(self._end(job, target))
+        known = self._plain_ends.get((target, job.attempts))
+        if known is None:
+            known = self._around_token(self._end(job, target))
+            if len(self._plain_ends) < _MOST_PLAIN_ENDS:
+                self._plain_ends[target, job.attempts] = known
+        return known
+
+    def _end(self, job: Job, target: str) -> dict[str, Any]:
+        opts, options = job.opts, self._options
+        if target == "completed":
+            keep = self._keep(opts.get("removeOnComplete"), options.keep_completed)
+        else:
+            keep = self._keep(opts.get("removeOnFail"), options.keep_failed)
+        return {
+            "keepJobs": dict(keep),
+            "attempts": job.attempts,
+            "maxMetricsSize": options.max_metrics_points or "",
+            "fpof": bool(opts.get("failParentOnFailure")),
+            "cpof": bool(opts.get("continueParentOnFailure")),
+            "idof": bool(opts.get("ignoreDependencyOnFailure")),
+            "rdof": bool(opts.get("removeDependencyOnFailure")),
+        }
+
+    def _claim_opts(self, token: str) -> bytes:
+        before, after = self._claim_options
+        packed: bytes = self._pack(token)
+        return before + packed + after
+
+    def _around_token(self, more: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        """Pack a script's options but for the token: what stands before it and after it."""
+        whole = msgpack.packb({"token": None, **self._shared, **more})
+        before, nothing, after = whole.partition(msgpack.packb("token") + msgpack.packb(None))
+        return before + nothing[:-1], after
 
     def _keep(self, of_job: Any, of_worker: Mapping[str, int] | None) -> Mapping[str, int]:
         own = keep_jobs(of_job) if isinstance(of_job, bool | int | float | dict) else None

@@ -86,6 +86,10 @@ class Wire(asyncio.Protocol):
 
     def call(self, *command: Argument) -> asyncio.Future[Any]:
         """Send a command; the future brings the reply, ResponseError or RedisAway."""
+        return self.send(command)
+
+    def send(self, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
+        """Send a command, as `call` does."""
         reply: asyncio.Future[Any] = self._loop.create_future()
         if self._cause is not None:
             reply.set_exception(RedisAway(f"connection lost: {self._cause}"))
