@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime
@@ -28,8 +29,8 @@ def to_json(value: Any) -> str:
             text = _encode(value)
             text.encode()
         except (ValueError, TypeError):
-            cleaned = _cleaned(value, ())
-            return json.dumps(cleaned, allow_nan=False, separators=(",", ":"))
+            # A surrogate in a Python string is always a lone one.
+            return _SURROGATES.sub(_escaped, _encode(_cleaned(value, ())))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     return text
@@ -87,12 +88,17 @@ def _cleaned(value: Any, above: tuple[int, ...]) -> Any:
     return _cleaned(_plain(value), inside)
 
 
+def _escaped(surrogate: re.Match[str]) -> str:
+    return f"\\u{ord(surrogate[0]):04x}"
+
+
 def _key(key: Any) -> str:
     if isinstance(key, str):
         return key
     return json.dumps(key) if key is None or isinstance(key, bool) else str(key)
 
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
 # json.dumps with arguments builds an encoder per call, and json.loads looks for white space with a
 # regular expression on both sides: together half of what an empty job's JSON costs.
 _encode = json.JSONEncoder(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from campaign_worker.queue import DelayedError, Job, UnrecoverableError, Worker
+from campaign_worker.queue import DelayedError, Job, UnrecoverableError, WaitingError, Worker
+from campaign_worker.queue.keys import QueueKeys
 from tests.conformance.conftest import StartNodeWorker
 from tests.conformance.contents import dump, events
 from tests.conformance.harness import App, job
@@ -19,19 +21,30 @@ from tests.support import eventually
 pytestmark = pytest.mark.node
 
 NAME = "w"
+VALUES: dict[str, Any] = {
+    "nothing": None,
+    "values": [
+        *(True, 7, 1.5, "größer", None, {"deep": [float("nan"), float("inf")]}),
+        *(datetime.fromtimestamp(0, UTC), b"ab"),
+    ],
+    "text": "text",
+    "false": False,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
     """`jobs` as the app adds them before a worker is there; `ends`: how many end, however.
 
-    With `children` the only job is their parent.
+    With `children` the only job is their parent. `stalled`: the first one is active already, of a
+    worker that has died.
     """
 
     jobs: list[dict[str, Any]]
     ends: int = 1
     worker: dict[str, Any] = dataclasses.field(default_factory=dict)
     children: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    stalled: bool = False
 
 
 def planned(*plan: str, **opts: Any) -> dict[str, Any]:
@@ -70,6 +83,20 @@ SCENARIOS = {
         5,
     ),
     "reports": Scenario([planned("report", keepLogs=5)]),
+    "progress": Scenario([planned("progress")]),
+    "values": Scenario([planned("values"), planned("text"), planned("false")], 3),
+    "waits": Scenario([planned("wait", "complete")]),
+    "waits-prioritized": Scenario([planned("wait", "complete", priority=4)]),
+    "own-backoff": Scenario([planned("fail", attempts=9, backoff={"type": "own"})]),
+    "started-out": Scenario([planned("fail", attempts=3)], worker={"maxStartedAttempts": 1}),
+    "stalled": Scenario([planned("complete")], stalled=True),
+    "stalled-too-often": Scenario(
+        [planned("complete", attempts=3)], worker={"maxStalledCount": 0}, stalled=True
+    ),
+    "keeps-by-limit": Scenario(
+        [planned("complete", removeOnComplete={"age": 60, "count": 3, "limit": 1})] * 5, 5
+    ),
+    "keeps-by-age-of-0": Scenario([planned("fail", removeOnFail={"age": 0})] * 2, 2),
     "later": Scenario([planned("later", "complete")]),
     "deduplicated": Scenario([planned("complete", deduplication={"id": "one"})]),
     "flow": Scenario(
@@ -97,8 +124,6 @@ async def process(job: Job, token: str) -> Any:
     match plan[min(job.attempts_started, len(plan)) - 1]:
         case "complete":
             return {"outcome": "sent", "text": "größer", "attempt": job.attempts_made}
-        case "nothing":
-            return None
         case "fail":
             raise RuntimeError(f"no, attempt {job.attempts_made}")
         case "give up":
@@ -108,11 +133,25 @@ async def process(job: Job, token: str) -> Any:
             await job.log("half-way")
             await job.update_data({**job.data, "changed": True})
             return "reported"
+        case "wait":
+            await job.move_to_wait(token)
+            raise WaitingError
+        case "nothing" | "values" | "text" | "false" as what:
+            return VALUES[what]
+        case "progress":
+            for progress in (10, "half", True):
+                await job.update_progress(progress)
+            return 0
         case "later":
             await job.move_to_delayed(time.time_ns() // 1_000_000 + 50, token)
             raise DelayedError
-        case what:
-            raise RuntimeError(f"unknown plan {what}")
+        case _:
+            raise RuntimeError("unknown plan")
+
+
+async def backoff(attempt: int, kind: str, error: BaseException, job: Job) -> float:
+    """Do what worker.mjs does."""
+    return -1 if attempt > 2 else 10 * attempt
 
 
 class Runs:
@@ -130,7 +169,14 @@ class Runs:
                 tree = {**scenario.jobs[0], "queueName": queue, "children": children}
                 await self._app.call("flow", tree)
             else:
-                await self._app.add(*scenario.jobs, queue=queue)
+                first, *_ = await self._app.add(*scenario.jobs, queue=queue)
+                if scenario.stalled:
+                    await self._stall(queue, first)
+
+    async def _stall(self, queue: str, job_id: str) -> None:
+        keys = QueueKeys(queue, self._prefix)
+        await self._client.rpoplpush(keys.of("wait"), keys.of("active"))
+        await self._client.sadd(keys.of("stalled"), job_id)
 
     async def ended(self) -> bool:
         for queue, scenario in SCENARIOS.items():
@@ -166,7 +212,8 @@ async def test_our_worker_leaves_in_redis_what_a_node_worker_leaves(
     by_node = await runs.take()
 
     await runs.add()
-    connection = {"connection": redis_url, "prefix": prefix}
+    settings = {"backoffStrategy": backoff}
+    connection: dict[str, Any] = {"connection": redis_url, "prefix": prefix, "settings": settings}
     workers = [Worker(queue, process, {**connection, **one}) for queue, one in options.items()]
     try:
         await eventually(runs.ended, 10)

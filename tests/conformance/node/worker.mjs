@@ -5,7 +5,7 @@
 import { createRequire } from "node:module";
 
 const require = createRequire(import.meta.url);
-const { Worker, UnrecoverableError, DelayedError } = require("bullmq");
+const { Worker, UnrecoverableError, DelayedError, WaitingError } = require("bullmq");
 const { connection, prefix, queues, options = {}, each = {}, pauseMs = 0 } = JSON.parse(process.env.INPUT);
 
 function say(value) {
@@ -34,14 +34,30 @@ async function process_(job, token) {
     case "later":
       await job.moveToDelayed(Date.now() + 50, token);
       throw new DelayedError();
+    case "wait":
+      await job.moveToWait(token);
+      throw new WaitingError();
+    case "values":
+      return [true, 7, 1.5, "größer", null, { deep: [NaN, Infinity] }, new Date(0), Buffer.from("ab")];
+    case "text":
+      return "text";
+    case "false":
+      return false;
+    case "progress":
+      await job.updateProgress(10);
+      await job.updateProgress("half");
+      await job.updateProgress(true);
+      return 0;
     default:
       throw new Error(`unknown plan ${what}`);
   }
 }
 
+// For jobs whose backoff is of a type of the app's own.
+const settings = { backoffStrategy: async (attempt) => (attempt > 2 ? -1 : 10 * attempt) };
 const workers = queues.map(
   (name) => new Worker(name, process_, {
-    connection, prefix, autorun: false, ...options, ...each[name],
+    connection, prefix, autorun: false, settings, ...options, ...each[name],
   }),
 );
 for (const worker of workers) worker.on("error", (error) => console.error(error));

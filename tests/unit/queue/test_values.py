@@ -93,6 +93,7 @@ def test_a_job_hash_never_breaks_the_read_model(text: str) -> None:
         (Completed(1), '{"value":1}'),
         ([math.inf, {"a": -math.inf}], '[null,{"a":null}]'),
         ("\ud800", '"\\ud800"'),
+        (["ß", math.nan], '["ß",null]'),
         ((1, 2), "[1,2]"),
     ],
 )
