@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from campaign_worker.delivery.model import Template
+from campaign_worker.delivery.replay import Replay
 from campaign_worker.delivery.requests import InlineMail
 
 
@@ -58,7 +59,8 @@ class Claimed:
 
     `attempts` are those spent before this one. `confirmed_at` is time.monotonic() from before the
     statement was sent, so the lease is at least as long as the owner believes. `date` is fixed by
-    the row, so that a mail sent again is the same to the byte.
+    the row, so that a mail sent again is the same to the byte. `replay` is a request of an earlier
+    claim that may have been executed.
     """
 
     id: int
@@ -68,6 +70,7 @@ class Claimed:
     created_at_epoch: float
     content: Content
     confirmed_at: float
+    replay: Replay | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,21 +8,22 @@ from typing import Any, Protocol
 
 from campaign_worker.delivery.claims import Claim, Claimed
 from campaign_worker.delivery.model import Accepted, Composed, Envelope
+from campaign_worker.delivery.replay import Replayable
 from campaign_worker.delivery.requests import InlineMail, JobRef, Request
 from campaign_worker.delivery.settlements import NextStep, SettleAnswer, Settlement
 
 
 class Session(Protocol):
-    """One authenticated SMTP connection, held for one mail."""
+    """One authenticated connection, or a place among the requests of a provider, for one mail."""
 
     async def send(
         self, envelope: Envelope, content: bytes, before_dot: Callable[[], Awaitable[None]]
     ) -> Accepted:
-        """Send one mail; await `before_dot` before the first write that can hold the final dot.
+        """Send one mail; await `before_dot` before the first write that can make it complete.
 
-        Raises errors.SmtpRefused and errors.SmtpLost; errors.TransportDown and AddressError with
-        nothing begun. What `before_dot` raises comes through unchanged, and nothing of the body
-        has been written then.
+        `content` is what the transport's `prepare` gave. Raises errors.SmtpRefused, SmtpLost,
+        HttpRefused and HttpLost; errors.TransportDown and AddressError with nothing begun. What
+        `before_dot` raises comes through unchanged, and nothing of the body has been written then.
         """
         ...
 
@@ -33,6 +34,18 @@ class Transport(Protocol):
     @property
     def name(self) -> str:
         """The name that campaigns choose it by; `default` for SMTP_URL."""
+        ...
+
+    @property
+    def replay_seconds(self) -> float | None:
+        """How long the same content may be sent again without a second mail; None: never."""
+        ...
+
+    def prepare(self, mail: Composed, key: str) -> bytes:
+        """Make the content that a session sends; `key` is the row's own, and never changes.
+
+        Pure. Raises errors.PayloadError and AddressError.
+        """
         ...
 
     def slot(self) -> AbstractAsyncContextManager[Session]:
@@ -47,10 +60,13 @@ class Ledger(Protocol):
         """Claim the request's row under `token`, or say why not."""
         ...
 
-    async def mark(self, row_id: int, token: str, message_id: str) -> bool:
+    async def mark(
+        self, row_id: int, token: str, message_id: str, replayable: Replayable | None = None
+    ) -> bool:
         """Commit that sending of this Message-ID begins, and renew the lease.
 
-        False: the claim is lost.
+        `replayable` is kept, if the row has none yet. False: the claim is lost, or the time of a
+        repetition is over.
         """
         ...
 

@@ -46,10 +46,14 @@ class MarkRetry:
 
 @dataclass(frozen=True, slots=True)
 class MarkReleased:
-    """Deferred or interrupted: no attempt spent, due again after `seconds`."""
+    """Deferred or interrupted: no attempt spent, due again after `seconds`.
+
+    `unknown`: its request may have been executed; it is kept, and repeated as it is.
+    """
 
     detail: str
     seconds: float = 0.0
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

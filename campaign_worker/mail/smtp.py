@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from campaign_worker.delivery.model import Accepted, Envelope
+from campaign_worker.delivery.model import Accepted, Composed, Envelope
 from campaign_worker.errors import SettingsError, SmtpLost, SmtpRefused, TransportDown
 from campaign_worker.mail.connect import ConnectOptions, connect, default_context
 from campaign_worker.mail.dialogue import BeforeDot, Connection, Prepared, prepare
@@ -114,6 +114,15 @@ class SmtpTransport:
     def name(self) -> str:
         """The name that campaigns choose it by."""
         return self._name
+
+    @property
+    def replay_seconds(self) -> None:
+        """None: SMTP sends what it is given, however often."""
+        return None
+
+    def prepare(self, mail: Composed, _key: str) -> bytes:
+        """Give the message's own bytes; SMTP knows no keys."""
+        return mail.content
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[SmtpSession]:

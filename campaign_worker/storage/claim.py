@@ -33,7 +33,9 @@ from campaign_worker.storage.claim_rows import (
     answer_without_claim,
     guard_facts,
     headers_of,
+    keys_of,
     message_key,
+    replay_of,
 )
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.inline import inline_from_json, inline_to_json
@@ -90,10 +92,8 @@ class Claimer:
     ) -> list[Claim]:
         sql = self._database.sql
         await self._ensure_rows(connection, items)
-        keys = _keys(items)
-        locked = {
-            row["id"] for row in await connection.fetch(sql["lock_messages"], *_without_order(keys))
-        }
+        keys = keys_of([item.request for item in items])
+        locked = {row["id"] for row in await connection.fetch(sql["lock_messages"], *keys[1:])}
         at_rest = await self._at_rest(connection, items)
         rows = await connection.fetch(sql["read_for_claim"], *keys)
         answers: dict[int, Claim] = {}
@@ -181,7 +181,9 @@ class Claimer:
         self, connection: PoolConnectionProxy, plans: dict[int, _Plan], confirmed_at: float
     ) -> dict[int, Claim]:
         go = {order: plan for order, plan in plans.items() if isinstance(plan.decision, Go)}
-        skips = [plan for plan in plans.values() if isinstance(plan.decision, Skip)]
+        refused = [plan for plan in plans.values() if isinstance(plan.decision, Skip)]
+        skips = [plan for plan in refused if replay_of(plan.row) is None]
+        doubts = [plan for plan in refused if replay_of(plan.row) is not None]
         waits = [
             plan
             for plan in plans.values()
@@ -200,20 +202,30 @@ class Claimer:
                 [plan.row["id"] for plan in waits],
                 [plan.item.token for plan in waits],
             )
-        if go:
+        if go or doubts:
+            owned = [*go.values(), *doubts]
             await connection.fetch(
                 self._database.sql["write_claims"],
-                [plan.row["id"] for plan in go.values()],
-                [plan.item.token for plan in go.values()],
-                [plan.item.job.queue for plan in go.values()],
-                [plan.item.job.job_id for plan in go.values()],
-                [plan.row["template_id"] for plan in go.values()],
+                [plan.row["id"] for plan in owned],
+                [plan.item.token for plan in owned],
+                [plan.item.job.queue for plan in owned],
+                [plan.item.job.job_id for plan in owned],
+                [plan.row["template_id"] for plan in owned],
                 self._lease_seconds,
+            )
+        if doubts:
+            await connection.execute(
+                self._database.sql["write_doubts"],
+                [plan.row["id"] for plan in doubts],
+                [plan.item.token for plan in doubts],
+                [plan.decision.reason for plan in doubts if isinstance(plan.decision, Skip)],
             )
         return {order: self._answer(plan, confirmed_at) for order, plan in plans.items()}
 
     def _answer(self, plan: _Plan, confirmed_at: float) -> Claim:
         match plan.decision:
+            case Skip(reason) if replay_of(plan.row) is not None:
+                return Final(MessageState.IN_DOUBT, reason, plan.row["message_id"])
             case Skip(reason):
                 return Final(MessageState.SKIPPED, reason, None)
             case Wait(reason, seconds):
@@ -227,6 +239,7 @@ class Claimer:
                     created_at_epoch=plan.row["created_at_epoch"],
                     content=self._content(plan),
                     confirmed_at=confirmed_at,
+                    replay=replay_of(plan.row),
                 )
 
     def _content(self, plan: _Plan) -> Content:
@@ -271,19 +284,3 @@ class Claimer:
 def _identity(request: Request) -> Request | str:
     # An inline request holds unhashable parts, and its key alone says which mail it is.
     return request.key if isinstance(request, InlineRequest) else request
-
-
-def _keys(items: Sequence[ClaimItem]) -> tuple[list[Any], ...]:
-    requests = [item.request for item in items]
-    campaign = [one if isinstance(one, CampaignRequest) else None for one in requests]
-    return (
-        list(range(len(items))),
-        [one.campaign_id for one in requests],
-        [one and one.recipient_id for one in campaign],
-        [one and one.step for one in campaign],
-        [one.key if isinstance(one, InlineRequest) else None for one in requests],
-    )
-
-
-def _without_order(keys: tuple[list[Any], ...]) -> tuple[list[Any], ...]:
-    return keys[1:]

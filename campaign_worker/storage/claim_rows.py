@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from campaign_worker.delivery.claims import Busy, Claim, Final, MessageState, Missing, NotYet
 from campaign_worker.delivery.guard import GuardFacts
-from campaign_worker.delivery.requests import InlineRequest, Request
+from campaign_worker.delivery.replay import Replay
+from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, Request
 
 ROW_HELD_SECONDS = 1.0
 """A row that another transaction holds is looked at again after this."""
 
 _FINAL = {"sent", "failed", "skipped", "in_doubt"}
+
+
+def keys_of(requests: Sequence[Request]) -> tuple[list[Any], ...]:
+    """Give the columns that rows are found by: order, campaign, recipient, step, key."""
+    campaign = [one if isinstance(one, CampaignRequest) else None for one in requests]
+    return (
+        list(range(len(requests))),
+        [one.campaign_id for one in requests],
+        [one and one.recipient_id for one in campaign],
+        [one and one.step for one in campaign],
+        [one.key if isinstance(one, InlineRequest) else None for one in requests],
+    )
+
+
+def replay_of(row: Any) -> Replay | None:
+    """Give the request of an earlier claim that may have been executed."""
+    if row["request"] is None:
+        return None
+    return Replay(
+        transport=row["transport"],
+        request=row["request"],
+        message_id=row["message_id"],
+        age_seconds=row["first_marked_ago"],
+        open=row["replay_open"],
+    )
 
 
 def answer_without_claim(row: Any, request: Request, token: str, *, held: bool) -> Claim | None:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from campaign_worker.delivery.claims import Claim, Claimed
+from campaign_worker.delivery.replay import Replayable
 from campaign_worker.delivery.requests import JobRef, Request
 from campaign_worker.delivery.settlements import MarkReleased, SettleAnswer, Settlement
 from campaign_worker.errors import DatabaseAway
@@ -18,6 +19,8 @@ from campaign_worker.storage.database import Database
 from campaign_worker.storage.settle import Settler
 from metrics import Listener
 from shutdown import Deadline
+
+_Mark = tuple[int, str, str, Replayable | None]
 
 
 class PostgresLedger:
@@ -39,9 +42,7 @@ class PostgresLedger:
         self._settles: Batcher[Settlement, SettleAnswer] = Batcher(
             "settle", settler.execute, listener
         )
-        self._marks: Batcher[tuple[int, str, str], bool] = Batcher(
-            "mark", self._mark_batch, listener
-        )
+        self._marks: Batcher[_Mark, bool] = Batcher("mark", self._mark_batch, listener)
         self._orphans: set[asyncio.Task[None]] = set()
 
     async def claim(self, request: Request, token: str, job: JobRef) -> Claim:
@@ -56,12 +57,15 @@ class PostgresLedger:
             orphan.add_done_callback(self._orphans.discard)
             raise
 
-    async def mark(self, row_id: int, token: str, message_id: str) -> bool:
+    async def mark(
+        self, row_id: int, token: str, message_id: str, replayable: Replayable | None = None
+    ) -> bool:
         """Commit that sending of this Message-ID begins, and renew the lease.
 
-        False: the claim is lost.
+        `replayable` is kept, if the row has none yet. False: the claim is lost, or the time of a
+        repetition is over.
         """
-        return await self._marks.submit((row_id, token, message_id))
+        return await self._marks.submit((row_id, token, message_id, replayable))
 
     async def renew(self, owned: Sequence[tuple[int, str]]) -> set[int]:
         """Renew leases of (id, token); answer the ids that are still ours."""
@@ -89,10 +93,18 @@ class PostgresLedger:
             # Nothing was begun: the lease runs out and the reconciler schedules the row again.
             return
 
-    async def _mark_batch(self, items: Sequence[tuple[int, str, str]]) -> list[bool]:
-        owned = [(row_id, token) for row_id, token, _ in items]
-        message_ids = [message_id for _, _, message_id in items]
-        mine = await self._update_owned("mark_messages", owned, message_ids)
+    async def _mark_batch(self, items: Sequence[_Mark]) -> list[bool]:
+        owned = [(row_id, token) for row_id, token, _, _ in items]
+        message_ids = [message_id for _, _, message_id, _ in items]
+        kept = [replayable for _, _, _, replayable in items]
+        mine = await self._update_owned(
+            "mark_messages",
+            owned,
+            message_ids,
+            [one and one.transport for one in kept],
+            [one and one.request for one in kept],
+            [one and one.seconds for one in kept],
+        )
         return [one in mine for one in owned]
 
     async def _update_owned(

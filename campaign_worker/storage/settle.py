@@ -41,7 +41,7 @@ class Settler:
             columns = [_columns(item) for item in items]
             rows = await connection.fetch(
                 self._database.sql["settle_messages"],
-                *([column[index] for column in columns] for index in range(8)),
+                *([column[index] for column in columns] for index in range(9)),
             )
             # By token too: a superseded owner may settle in the same batch as the new one.
             written = {(row["id"], row["token"]) for row in rows}
@@ -105,7 +105,8 @@ class Settler:
 
 
 def _columns(item: Settlement) -> tuple[Any, ...]:
-    """id, token, state, reason, detail, attempts spent, seconds until due, Message-ID."""
+    """id, token, state, reason, detail, attempts spent, seconds until due, Message-ID, unknown."""
+    unknown = False
     match item.ending:
         case MarkSent(message_id, reply):
             rest: tuple[Any, ...] = ("sent", None, _clean(reply), 0, 0.0, message_id)
@@ -113,13 +114,13 @@ def _columns(item: Settlement) -> tuple[Any, ...]:
             rest = ("failed", reason.value, _clean(detail), int(attempt_spent), 0.0, None)
         case MarkRetry(detail, seconds):
             rest = ("scheduled", None, _clean(detail), 1, seconds, None)
-        case MarkReleased(detail, seconds):
+        case MarkReleased(detail, seconds, unknown):
             rest = ("scheduled", None, _clean(detail), 0, seconds, None)
         case MarkInDoubt(message_id, detail):
             rest = ("in_doubt", "no_answer_to_final_dot", _clean(detail), 0, 0.0, message_id)
         case _:
             assert_never(item.ending)
-    return (item.id, item.token, *rest)
+    return (item.id, item.token, *rest, unknown)
 
 
 def _clean(text: str) -> str:

@@ -3,6 +3,8 @@
 SELECT w.ord,
        m.id, m.state, m.reason, m.message_id, m.token, m.attempts, m.idempotency_key, m.inline,
        m.campaign_id, m.recipient_id, m.step,
+       m.transport, m.request, m.replay_until > clock_timestamp() AS replay_open,
+       extract(epoch FROM clock_timestamp() - m.first_marked_at)::float8 AS first_marked_ago,
        extract(epoch FROM m.created_at)::float8 AS created_at_epoch,
        extract(epoch FROM m.due_at - clock_timestamp())::float8 AS due_in,
        extract(epoch FROM m.lease_until - clock_timestamp())::float8 AS lease_in,
