@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import traceback
-
-from campaign_worker.cli import app
-from shutdown import ExitCode
 
 
 def main() -> None:
     """Run the command line; never returns. What nobody foresaw ends in 70, with its stack."""
+    # Before the imports, which take a while: the kernel does not deliver a SIGTERM that has no
+    # handler to the first process of a container.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    from campaign_worker.cli import app  # noqa: PLC0415 - see above
+    from shutdown import ExitCode  # noqa: PLC0415
+
     try:
         app(prog_name="campaign-worker")
     except Exception:  # noqa: BLE001 -- the last frame: an exit code is all that is left to choose

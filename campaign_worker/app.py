@@ -21,9 +21,24 @@ from campaign_worker.state import Lifecycle, WorkerState
 from campaign_worker.stopping import Stop, Tally
 from campaign_worker.web import Health, WebServer
 from metrics import Exposition, Fanout, PrometheusListener, process_registry
-from shutdown import Deadline, ExitCode, Signals, StopLevel, Watchdog, unless
+from shutdown import (
+    Deadline,
+    ExitCode,
+    HangGuard,
+    Signals,
+    StopLevel,
+    Vital,
+    Watchdog,
+    unless,
+)
 
 log = structlog.get_logger(__name__)
+
+HUNG_AFTER_LOCKS = 4
+"""A loop that is blocked for so many lock durations has lost its jobs to others."""
+
+CLAIMLESS_SECONDS = 120.0
+"""How long a ready worker may claim nothing although it could."""
 
 
 def run(settings: Settings) -> int:
@@ -41,7 +56,10 @@ def run(settings: Settings) -> int:
 class App:
     """One worker process: its parts, and the way up and down."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, claimless_limit_seconds: float = CLAIMLESS_SECONDS
+    ) -> None:
+        self._claimless_limit_seconds = claimless_limit_seconds
         self._settings = settings
         registry = process_registry()
         self._tally = Tally()
@@ -53,7 +71,7 @@ class App:
 
     async def run(self) -> int:
         """Start, work, stop; the exit code."""
-        with Watchdog(self._last_words) as watchdog:
+        with self._hang_guard(), Watchdog(self._last_words) as watchdog:
 
             def on_level(level: StopLevel, deadline: Deadline) -> None:
                 watchdog.arm(deadline)
@@ -84,7 +102,7 @@ class App:
         return Health(
             state=self._lifecycle.state,
             consumed=self._lifecycle.consumed,
-            in_flight=sum(worker.active_jobs for worker in self._workers),
+            in_flight=self._left(),
             last_claim_age_seconds=None if latest is None else time.monotonic() - latest,
             held=tuple(self._parts.gate.reasons),
             version=campaign_worker.__version__,
@@ -111,6 +129,7 @@ class App:
         await wait_for("Postgres", self._parts.database.open)
         await self._parts.database.check_schema()
         await self._parts.leases.start()
+        await self._parts.slowest.start()
         await self._parts.gate.start()
         self._workers = [self._parts.build_worker(queue) for queue in self._settings.queues]
         self._parts.gate.attach(self._workers)
@@ -133,6 +152,7 @@ class App:
             background=[self._parts.reconciler, self._parts.watch, self._parts.gate],
             ledger=self._parts.ledger,
             leases=self._parts.leases,
+            slowest=self._parts.slowest,
             transports=list(self._parts.transports.values()),
             database=self._parts.database,
             signals=signals,
@@ -140,6 +160,26 @@ class App:
             listener=self._listener,
         )
 
+    def _hang_guard(self) -> HangGuard:
+        blocked_seconds = HUNG_AFTER_LOCKS * self._settings.lock_duration_ms / 1000
+        claims = Vital("claiming", self._claimless_limit_seconds, self._claimless_seconds)
+        return HangGuard(blocked_seconds, self._hung_words, [claims])
+
+    def _claimless_seconds(self) -> float:
+        if self._lifecycle.state is not WorkerState.READY:
+            return 0.0
+        return max(worker.claimless_seconds for worker in self._workers)
+
+    def _hung_words(self) -> str:
+        return f"campaign-worker: hung with {self._left()} active jobs"
+
     def _last_words(self) -> str:
-        left = sum(worker.active_jobs for worker in self._workers)
-        return f"campaign-worker: the stop deadline is over, {left} jobs were still active"
+        tally = self._tally
+        return (
+            f"campaign-worker: the stop deadline is over, {self._left()} jobs were still active; "
+            f"since the signal {tally.finished} had finished, {tally.handed_back} were handed "
+            f"back, {tally.in_doubt} mails were in doubt"
+        )
+
+    def _left(self) -> int:
+        return sum(worker.active_jobs for worker in self._workers)

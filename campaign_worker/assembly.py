@@ -33,12 +33,13 @@ from campaign_worker.settings import (
     Settings,
     UnknownJobs,
 )
+from campaign_worker.slowest import SlowestJobs
 from campaign_worker.storage.campaigns import Campaigns
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.ledger import PostgresLedger
 from campaign_worker.storage.recovery import PostgresRecovery
 from campaign_worker.watch import Watch
-from metrics import Listener
+from metrics import Fanout, Listener
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +78,7 @@ class Parts:
         )
         self.reconciler = self._build_reconciler()
         self.watch = Watch(self._queues, listener)
+        self.slowest = SlowestJobs(self.redis, settings.bullmq_prefix)
         self._pipeline = self._build_pipeline()
 
     def build_worker(self, queue: QueueSpec) -> Worker:
@@ -98,7 +100,9 @@ class Parts:
             }
         # The processor asks for the time of a worker that comes after it, and only once it runs.
         processor = self._build_processor(lambda: worker.now_ms())  # noqa: PLW0108 - not yet bound
-        worker = Worker(queue.name, processor, options, listener=self._listener)
+        worker = Worker(
+            queue.name, processor, options, listener=Fanout(self._listener, self.slowest)
+        )
         worker.on("error", _on_worker_error)
         worker.on("failed", _on_job_failed)
         return worker

@@ -6,6 +6,7 @@ One deadline, stamped by the first signal; each phase gets what is left of it. O
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from campaign_worker.queue import AbortReason, Worker
-from metrics import Event, JobEnded, Listener, MailSent, ShutdownPhaseEnded
+from metrics import Event, JobEnded, JobsAtStop, Listener, MailSent, ShutdownPhaseEnded
 from shutdown import Deadline, ExitCode, Phase, PhaseReport, Plan, Signals, StopLevel, unless
 
 log = structlog.get_logger(__name__)
@@ -88,6 +89,7 @@ class Stop:
     background: Sequence[Stoppable]
     ledger: Closing
     leases: Stoppable
+    slowest: Stoppable
     transports: Sequence[Closing]
     database: Closing
     signals: Signals
@@ -101,14 +103,10 @@ class Stop:
         self.tally.begin()
         reserve = min(deadline.remaining() * ABORT_SHARE, ABORT_SECONDS_MOST)
         reports = await Plan(self._phases(reserve), self._report).run(deadline)
-        abandoned = sum(worker.active_jobs for worker in self.workers) + self.tally.lost
         log.info(
             "worker stopped",
             in_flight_at_signal=in_flight,
-            finished=self.tally.finished,
-            handed_back=self.tally.handed_back,
-            in_doubt=self.tally.in_doubt,
-            abandoned=abandoned,
+            **dataclasses.asdict(self._fates()),
             phases={report.name: round(report.seconds, 3) for report in reports},
         )
         return ExitCode.FORCED if self.signals.level >= StopLevel.EXIT else ExitCode.OK
@@ -178,6 +176,7 @@ class Stop:
     async def _flush(self, deadline: Deadline) -> None:
         await self.ledger.close(self._hurried(deadline))
         await self.leases.stop()
+        await self.slowest.stop()
 
     async def _close_transports(self, deadline: Deadline) -> None:
         for transport in self.transports:
@@ -198,6 +197,14 @@ class Stop:
     def _report(self, report: PhaseReport) -> None:
         event = ShutdownPhaseEnded(report.name, report.seconds, report.result.value)
         self.listener.on_event(event)
+        # After each phase, not at the end: nobody could fetch it then.
+        self.listener.on_event(self._fates())
+
+    def _fates(self) -> JobsAtStop:
+        """Say what became of jobs so far; those that are still active count as abandoned."""
+        tally = self.tally
+        left = sum(worker.active_jobs for worker in self.workers) + tally.lost
+        return JobsAtStop(tally.finished, tally.handed_back, tally.in_doubt, left)
 
 
 async def _end_jobs(worker: Worker, deadline: Deadline) -> None:

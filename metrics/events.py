@@ -147,6 +147,19 @@ class ShutdownPhaseEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsAtStop:
+    """What became of jobs since the stop began, as of now.
+
+    A job whose mail is in doubt is also counted by how its job ended.
+    """
+
+    finished: int
+    handed_back: int
+    in_doubt: int
+    abandoned: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoopLagged:
     """How much later than asked for the event loop woke a sleeper."""
 
@@ -159,5 +172,5 @@ JobEvent: TypeAlias = (
 QueueEvent: TypeAlias = LockRenewal | ClaimPolled | QueueDepth | IntakeHeld
 MailEvent: TypeAlias = MailSent | SmtpConnected
 StorageEvent: TypeAlias = BatchFlushed | RowsReconciled
-WorkerEvent: TypeAlias = WorkerStateChanged | ShutdownPhaseEnded | LoopLagged
+WorkerEvent: TypeAlias = WorkerStateChanged | ShutdownPhaseEnded | JobsAtStop | LoopLagged
 Event: TypeAlias = JobEvent | QueueEvent | MailEvent | StorageEvent | WorkerEvent

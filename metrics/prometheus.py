@@ -5,6 +5,7 @@ Names follow https://prometheus.io/docs/practices/naming/: one prefix, base unit
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final, assert_never, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -58,7 +59,7 @@ class PrometheusListener:
                 self._mails.on_event(event)
             case e.BatchFlushed() | e.RowsReconciled():
                 self._storage.on_event(event)
-            case e.WorkerStateChanged() | e.ShutdownPhaseEnded() | e.LoopLagged():
+            case e.WorkerStateChanged() | e.ShutdownPhaseEnded() | e.JobsAtStop() | e.LoopLagged():
                 self._worker.on_event(event)
             case _:
                 assert_never(event)
@@ -201,6 +202,9 @@ class _Worker:
         self._phases = _gauge(
             registry, "shutdown_phase_seconds", "Time of a shutdown phase.", "phase", "result"
         )
+        self._at_stop = _gauge(
+            registry, "shutdown_jobs", "What became of jobs since the stop began.", "fate"
+        )
         self._lag = _histogram(
             registry, "event_loop_lag_seconds", "Lateness of the event loop.", LAG_BUCKETS
         )
@@ -212,6 +216,9 @@ class _Worker:
                     self._state.labels(state).set(1 if state == now else 0)
             case e.ShutdownPhaseEnded(phase, seconds, result):
                 self._phases.labels(self._label(phase), self._label(result)).set(seconds)
+            case e.JobsAtStop():
+                for fate in (field.name for field in dataclasses.fields(event)):
+                    self._at_stop.labels(fate).set(getattr(event, fate))
             case e.LoopLagged(seconds=seconds):
                 self._lag.observe(seconds)
             case _:

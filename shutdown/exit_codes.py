@@ -15,7 +15,7 @@ class ExitCode(enum.IntEnum):
     """Forced: by a third signal, or by the second watchdog layer (faulthandler knows only 1)."""
 
     INTERNAL_ERROR = 70
-    """A fault of the program itself (EX_SOFTWARE)."""
+    """A fault of the program itself, or it hung (EX_SOFTWARE)."""
 
     WATCHDOG = 75
     """The deadline passed and something still ran; starting it again is right (EX_TEMPFAIL)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import redis.asyncio
@@ -13,6 +14,7 @@ from redis.exceptions import (
 )
 
 from campaign_worker.check.finding import Finding, broken, doubtful, fine, refused
+from campaign_worker.slowest import DAYS_KEPT, slowest_seconds
 
 if TYPE_CHECKING:
     from campaign_worker.settings import Settings
@@ -21,6 +23,8 @@ ITEM = "REDIS_URL"
 # BullMQ's scripts use commands that came with 6.2 (docs.bullmq.io, Connections).
 LEAST_VERSION = (6, 2)
 _RAILWAY = ".railway.internal"
+_WINDOW_PER_JOB = 2.5
+"""A drain window of 2.5 times the longest job leaves it time on a bad day."""
 
 
 async def check_redis(settings: Settings) -> list[Finding]:
@@ -50,7 +54,8 @@ async def _look(client: redis.asyncio.Redis, settings: Settings) -> list[Finding
     info: dict[str, Any] = await client.info()
     queues = [await _queue(client, settings.bullmq_prefix, spec.name) for spec in settings.queues]
     persistence = await _persistence(client, info)
-    return [_version(info), *_role(info), _eviction(info), persistence, *queues]
+    slowest = _slowest(await slowest_seconds(client, settings.bullmq_prefix), settings)
+    return [_version(info), *_role(info), _eviction(info), persistence, slowest, *queues]
 
 
 def _version(info: dict[str, Any]) -> Finding:
@@ -108,3 +113,17 @@ async def _queue(client: redis.asyncio.Redis, prefix: str, name: str) -> Finding
     if "paused" in meta:
         return doubtful(item, f"paused; {text}", "queue.resume() in the app")
     return fine(item, text)
+
+
+def _slowest(seconds: dict[str, float], settings: Settings) -> Finding:
+    item = "slowest job"
+    if not seconds:
+        return fine(item, f"no worker has told of a job in {DAYS_KEPT} days")
+    queue, longest = max(seconds.items(), key=lambda pair: pair[1])
+    window = math.ceil(longest * _WINDOW_PER_JOB)
+    text = f"{longest:.1f} s in queue {queue} ({DAYS_KEPT} days); a stop has "
+    text += f"{settings.drain.stop_budget_seconds:g} s"
+    if settings.drain.window_seconds >= window:
+        return fine(item, text)
+    name = "RAILWAY_DEPLOYMENT_DRAINING_SECONDS" if settings.on_railway else "DRAIN_SECONDS"
+    return doubtful(item, text, f"set {name}={window} and deploy again")

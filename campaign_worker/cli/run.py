@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import typer
 
 from campaign_worker.cli.console import exits
@@ -23,13 +25,19 @@ def command() -> None:
 
     Example: DRAIN_SECONDS=60 QUEUES=campaign:50 campaign-worker run
 
+    A worker that hangs (its event loop is blocked for four lock durations, or it claims nothing
+    for two minutes although it could) writes all its stacks and ends itself.
+
     Exit codes: 0 nothing was lost, 1 the schema is not migrated, or forced by a third signal, 70
-    fault of the program, 75 the drain window was over, 77 a server refused the login, 78 a setting
-    is wrong.
+    fault of the program, or it hung, 75 the drain window was over and something still ran, 77 a
+    server refused the login, 78 a setting is wrong, 143 SIGTERM before anything had begun.
     """
     with exits():
         settings = Settings.load()
         from campaign_worker.app import run
 
         code = run(settings)
+    # The code is decided; a late signal must not change it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise typer.Exit(code)

@@ -149,6 +149,8 @@ class Fetcher:
             # Whether a job was claimed is found out on the next connection.
             return
         except ResponseError as refusal:
+            # Redis is there and says no (out of memory, say): nobody hangs, we cannot claim.
+            self._able_since = None
             self._report.error(refusal)
             await asyncio.sleep(_REFUSED_PAUSE_SECONDS)
         finally:

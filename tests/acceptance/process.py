@@ -17,17 +17,24 @@ from tests.support import clean_environment, eventually, free_port
 START_SECONDS = 20.0
 HTTP = aiohttp.ClientTimeout(total=2.0)
 
+_MAIN = "from campaign_worker.__main__ import main\nmain()"
+
 
 class WorkerProcess:
-    """One worker; `env` holds its settings. stdout and stderr go to one file."""
+    """One worker; `env` holds its settings. stdout and stderr go to one file.
 
-    def __init__(self, name: str, env: Mapping[str, str], folder: Path) -> None:
+    `before`: Python that its process runs first, to bring a fault with it.
+    """
+
+    def __init__(
+        self, name: str, env: Mapping[str, str], folder: Path, *, before: str = ""
+    ) -> None:
         self.name = name
         self.port = free_port()
         folder.mkdir(parents=True)
         self._process = ChildProcess(
             name,
-            [sys.executable, "-m", "campaign_worker", "run"],
+            [sys.executable, "-c", f"{before}\n{_MAIN}", "run"],
             folder / "worker.log",
             env=clean_environment({**env, "PORT": str(self.port), "INSTANCE_ID": name}),
             # Where no .env of a developer lies.

@@ -85,17 +85,17 @@ class Site:
             **(env or {}),
         }
 
-    def start(self, name: str, **env: str) -> WorkerProcess:
-        """Start a worker; it is not ready yet."""
+    def start(self, name: str, *, before: str = "", **env: str) -> WorkerProcess:
+        """Start a worker; it is not ready yet. `before`: Python that its process runs first."""
         folder = self._folder / f"{name}-{next(self._numbers)}"
-        worker = WorkerProcess(name, {**self.env, **env}, folder)
+        worker = WorkerProcess(name, {**self.env, **env}, folder, before=before)
         self.workers.append(worker)
         worker.start()
         return worker
 
-    async def ready(self, name: str, **env: str) -> WorkerProcess:
+    async def ready(self, name: str, *, before: str = "", **env: str) -> WorkerProcess:
         """Start a worker and wait until it is ready."""
-        worker = self.start(name, **env)
+        worker = self.start(name, before=before, **env)
         await worker.ready()
         return worker
 

@@ -19,6 +19,8 @@ from campaign_worker.embedded.postgres import PostgresServer
 from campaign_worker.embedded.redis import RedisServer
 from campaign_worker.embedded.smtp_server import SmtpSink
 from campaign_worker.settings import Settings
+from campaign_worker.slowest import SlowestJobs
+from metrics import JobEnded
 from tests.support import free_port
 
 NOWHERE = "127.0.0.1:1"
@@ -175,3 +177,28 @@ async def test_silent_servers_hold_nobody_up() -> None:
         found = by_item(list(await run_checks(chosen, bound_seconds=0.5)))
     for item in ("REDIS_URL", "DATABASE_URL", "transport default"):
         assert found[item] is Level.ERROR
+
+
+@pytest.mark.parametrize(
+    ("window", "level", "mend"),
+    [(30, Level.OK, ""), (29, Level.WARNING, "set DRAIN_SECONDS=30 and deploy again")],
+)
+async def test_the_drain_window_is_compared_with_the_slowest_job_that_workers_saw(
+    redis_url: str, prefix: str, window: int, level: Level, mend: str
+) -> None:
+    client = redis.asyncio.Redis.from_url(redis_url)
+    slowest = SlowestJobs(client, prefix)
+    slowest.on_event(JobEnded("campaign", "send-email", "completed", 0.2))
+    slowest.on_event(JobEnded("news", "send-email", "handed back", 11.9))
+    await slowest.write()
+    await client.aclose()
+    found = await check_redis(
+        settings(redis_url=redis_url, bullmq_prefix=prefix, drain_seconds=window)
+    )
+    (finding,) = [one for one in found if one.item == "slowest job"]
+    assert (finding.level, finding.mend) == (level, mend)
+    assert finding.text.startswith("11.9 s in queue news")
+
+
+async def test_without_any_job_seen_there_is_nothing_to_recommend(redis_url: str) -> None:
+    assert by_item(await check_redis(settings(redis_url=redis_url)))["slowest job"] is Level.OK

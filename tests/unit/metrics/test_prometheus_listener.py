@@ -97,6 +97,12 @@ def value(registry: CollectorRegistry, metric: str, /, **labels: str) -> float |
             2,
         ),
         (
+            metrics.JobsAtStop(3, 2, 1, 0),
+            "shutdown_jobs",
+            {"fate": "handed_back"},
+            2,
+        ),
+        (
             metrics.ShutdownPhaseEnded("drain", 1.5, "done"),
             "shutdown_phase_seconds",
             {"phase": "drain", "result": "done"},

@@ -1,0 +1,166 @@
+"""What a chaos run ends with: everybody's word compared, as one JSON object.
+
+What was enqueued, what the SMTP server accepted, what Postgres says, what Redis still holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from campaign_worker.embedded.smtp_server import ReceivedMail
+from campaign_worker.storage.statements import load_statements
+from tests.chaos.kill.sink import OpenMail
+
+SCHEMA = "campaign_worker"
+FINAL = ("sent", "failed", "skipped", "in_doubt")
+
+_ROWS = """
+SELECT r.campaign_id, r.email, m.step, m.state, m.reason, m.attempts, m.deaths, m.message_id
+FROM campaign_worker.recipients r LEFT JOIN campaign_worker.messages m ON m.recipient_id = r.id
+"""
+_SENT_COUNT = "SELECT coalesce(sum(sent_count), 0)::bigint FROM campaign_worker.campaign_counts"
+_USAGE = "SELECT count(*) FROM campaign_worker.usage_events"
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What Postgres says at one moment."""
+
+    rows: Sequence[Mapping[str, Any]]
+    sent_count: int
+    usage: int
+    untrue_counts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures of a run. The first seven are what guarantees are about.
+
+    `lost`: mails that are due, were never accepted, and that no row holds for an operator.
+    `duplicated`: accepted once more than once. `duplicated_unexplained`: those of them that were
+    not between mark and settle at a kill, or whose repetition was not the same to the byte.
+    `miscounted`: by how much rows, counts, usage and the SMTP server differ. `stuck`: rows that
+    are not final and jobs that are left at the end. `in_doubt_limit`: mails that the SMTP server
+    saw between 354 and the next word of their connection at the kills; `in_doubt_unexplained` are
+    rows in doubt that are not among them. `attempts_spent`: rows on which our outages cost one.
+    """
+
+    lost: int
+    duplicated: int
+    miscounted: int
+    stuck: int
+    in_doubt: int
+    in_doubt_limit: int
+    kills: int
+    mails: int
+    accepted: int
+    duplicated_unexplained: int
+    in_doubt_unexplained: int
+    attempts_spent: int
+    quarantined: int
+    seconds: float
+    policy: str
+    seed: int
+    faults: str
+
+    def to_json(self) -> str:
+        """Return one line."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @property
+    def good(self) -> bool:
+        """Whether the run shows what is promised for its policy."""
+        zeros = self.lost + self.miscounted + self.stuck + self.duplicated_unexplained
+        zeros += self.in_doubt_unexplained + self.attempts_spent
+        if self.policy == "hold":
+            zeros += self.duplicated
+        return zeros == 0 and self.in_doubt <= self.in_doubt_limit
+
+
+async def read_books(connection: asyncpg.Connection[asyncpg.Record]) -> Books:
+    """Ask Postgres once."""
+    return Books(
+        rows=[dict(row) for row in await connection.fetch(_ROWS)],
+        sent_count=await connection.fetchval(_SENT_COUNT),
+        usage=await connection.fetchval(_USAGE),
+        untrue_counts=len(await connection.fetch(load_statements(SCHEMA)["verify_counts"])),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the comparison of books and mails found."""
+
+    lost: int
+    duplicated: int
+    duplicated_unexplained: int
+    miscounted: int
+    open_rows: int
+    in_doubt: int
+    in_doubt_unexplained: int
+    attempts_spent: int
+    quarantined: int
+
+
+def compare(
+    books: Books, mails: Sequence[ReceivedMail], cut_off: Sequence[OpenMail], steps: int
+) -> Findings:
+    """Compare everybody with everybody."""
+    by_key = defaultdict(list)
+    for mail in mails:
+        for address in mail.recipients:
+            by_key[address, mail.message_id].append(mail)
+    per_address = Counter(address for mail in mails for address in mail.recipients)
+    explained = {mail.recipient for mail in cut_off}
+    states = Counter(row["state"] for row in books.rows)
+    repeated = {key: found for key, found in by_key.items() if len(found) > 1}
+    beyond = sum(max(0, count - steps) for count in per_address.values())
+    doubtful = [row for row in books.rows if row["state"] == "in_doubt"]
+    return Findings(
+        lost=_lost(books, set(by_key), steps),
+        duplicated=max(sum(len(found) - 1 for found in repeated.values()), beyond),
+        duplicated_unexplained=sum(
+            address not in explained or len({mail.content for mail in found}) > 1
+            for (address, _), found in repeated.items()
+        ),
+        miscounted=_miscounted(books, set(by_key), states["sent"]),
+        open_rows=sum(state not in FINAL for state in states.elements() if state is not None),
+        in_doubt=len(doubtful),
+        in_doubt_unexplained=sum(row["email"] not in explained for row in doubtful),
+        attempts_spent=sum(bool(row["attempts"]) for row in books.rows),
+        quarantined=sum(row["reason"] == "quarantined" for row in books.rows),
+    )
+
+
+def _lost(books: Books, accepted: set[tuple[str, str]], steps: int) -> int:
+    """Count mails that are due and nowhere: no row, a row that says sent, or failed for nothing.
+
+    A row in doubt is no loss: it is held for an operator, and no later step is due.
+    """
+    rows: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
+    for row in books.rows:
+        rows[row["email"]].update({} if row["step"] is None else {row["step"]: row})
+    lost = 0
+    for email, by_step in rows.items():
+        for step in range(steps):
+            row = by_step.get(step)
+            if row is not None and row["state"] == "in_doubt":
+                break
+            lost += row is None or (email, row["message_id"]) not in accepted
+    return lost
+
+
+def _miscounted(books: Books, accepted: set[tuple[str, str]], sent: int) -> int:
+    """Add up how far rows, counts, usage and the SMTP server are apart."""
+    rows = {(row["email"], row["message_id"]): row["state"] for row in books.rows}
+    untold = sum(rows.get(mail) not in ("sent", "in_doubt") for mail in accepted)
+    claimed = sum(state == "sent" and mail not in accepted for mail, state in rows.items())
+    drift = abs(books.sent_count - sent) + abs(books.usage - sent)
+    return untold + claimed + drift + books.untrue_counts

@@ -1,0 +1,88 @@
+"""A parent that has imported everything and connected to nothing; workers are forked from it.
+
+Run as a program. Each line of stdin is a JSON list: ["start", environment, folder] is answered by
+the new pid, ["reap", pid] by the exit status of a child or null while it runs. A pid stays taken
+until it is reaped, so that a signal can never reach another process. End of stdin kills all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import campaign_worker.app
+import campaign_worker.cli.run
+from campaign_worker.__main__ import main
+
+
+def become_worker(environment: dict[str, str], folder: str) -> NoReturn:
+    """Be `campaign-worker run` with this environment, in this folder; its output goes there."""
+    try:
+        os.setsid()
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        log = os.open("worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        sys.argv = ["campaign-worker", "run"]
+        import asyncio
+        def dump(*_):
+            for t in asyncio.all_tasks():
+                t.print_stack()
+            sys.stderr.flush()
+        signal.signal(signal.SIGUSR1, dump)
+        main()
+    except SystemExit as error:
+        sys.stdout.flush()
+        os._exit(error.code if isinstance(error.code, int) else 1)
+    except BaseException:  # noqa: BLE001 - a child never runs on in its parent's code
+        traceback.print_exc()
+    os._exit(1)
+
+
+def reap(pid: int) -> int | None:
+    """Return the exit code of a child, negative for a signal, None while it runs."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def serve() -> None:
+    """Answer until stdin ends."""
+    children: set[int] = set()
+    # What was imported stays as it is in every child.
+    gc.collect()
+    gc.freeze()
+    try:
+        for line in sys.stdin:
+            match json.loads(line):
+                case ["start", environment, folder]:
+                    pid = os.fork()
+                    if pid == 0:
+                        become_worker(environment, folder)
+                    children.add(pid)
+                    answer: Any = pid
+                case ["reap", pid]:
+                    answer = reap(pid)
+                    if answer is not None:
+                        children.discard(pid)
+                case other:
+                    raise ValueError(other)
+            sys.stdout.write(f"{json.dumps(answer)}\n")
+            sys.stdout.flush()
+    finally:
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    serve()
