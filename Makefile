@@ -61,7 +61,7 @@ imports: venv ## the arrows of docs/decisions/0002: who may import whom
 check: lint types imports test ## all of the above
 
 .PHONY: bench-queue
-bench-queue: venv ## no-op jobs: our worker, Node's, the package's (ARGS='--jobs 3000 --runs 1', --idle, --memory)
+bench-queue: venv ## no-op jobs: our worker, Node's, the package's (ARGS='--jobs 3000 --runs 1', --idle, --latency, --memory)
 	@$(BIN)/python -m bench.queue $(ARGS)
 
 .PHONY: docs

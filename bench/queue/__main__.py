@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench.queue import measure, report, targets
+from bench.queue import latency, measure, report, targets
 from bench.queue.contenders import NODE_MAJOR, Contender
 from bench.queue.stand import stand
 from tests.fixtures import node_packages
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the options; without --idle and --memory, throughput is measured."""
+    """Read the options; without --idle, --latency and --memory, throughput is measured."""
     parser = argparse.ArgumentParser(prog="make bench-queue", description=__doc__)
     parser.add_argument("--jobs", type=_positive, default=20_000, help="jobs per run")
     parser.add_argument("--concurrency", type=_numbers, default=[1, 50, 200], metavar="1,50,200")
@@ -25,8 +25,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=_contenders, default=list(Contender), metavar="ours,node,package"
     )
-    parser.add_argument("--throughput", action="store_true", help="also with --idle or --memory")
+    parser.add_argument("--throughput", action="store_true", help="also with one of the following")
     parser.add_argument("--idle", action="store_true", help="cost of our worker without jobs")
+    parser.add_argument("--latency", action="store_true", help="how soon an idle worker has a job")
     parser.add_argument("--memory", action="store_true", help="memory beside many waiting jobs")
     parser.add_argument(
         "--waiting", type=_positive, default=200_000, help="jobs for --memory (1000000)"
@@ -39,11 +40,11 @@ async def run(options: argparse.Namespace) -> None:
     """Measure what was asked for and print it."""
     errors = Console(stderr=True, highlight=False)
     results: measure.Results = {}
-    idle = memory = None
+    idle = memory = soon = None
     reached: list[targets.Target] = []
     async with stand() as redis:
         errors.print(await _setting(await redis.version(), options.workers))
-        if options.throughput or not (options.idle or options.memory):
+        if options.throughput or not (options.idle or options.latency or options.memory):
             results = await measure.throughput(
                 redis,
                 contenders=options.workers,
@@ -56,12 +57,15 @@ async def run(options: argparse.Namespace) -> None:
         if options.idle:
             idle = await measure.idle(redis)
             reached += targets.of_idle(idle)
+        if options.latency:
+            soon = await latency.latencies(redis)
+            reached += targets.of_latencies(soon)
         if options.memory:
             memory = await measure.memory(redis, options.waiting)
             reached += targets.of_memory(memory)
     if not options.json:
         report.show(Console(highlight=False), results, reached)
-    print(report.as_json(results, idle, memory))
+    print(report.as_json(results, idle, memory, soon))
 
 
 async def _setting(redis_version: str, workers: Sequence[Contender]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.queue.contenders import Contender
+from bench.queue.latency import Latency
 from bench.queue.measure import Cost, Idle, Memory, Results
 from bench.queue.targets import Target
 
@@ -30,7 +31,12 @@ def show(console: Console, results: Results, targets: Sequence[Target]) -> None:
         console.print(table)
 
 
-def as_json(results: Results, idle: Idle | None, memory: Memory | None) -> str:
+def as_json(
+    results: Results,
+    idle: Idle | None,
+    memory: Memory | None,
+    latencies: Mapping[str, Latency] | None = None,
+) -> str:
     """Return one line: by contender and concurrency, and what else was measured."""
     line: dict[str, Any] = {
         contender.value: {
@@ -43,6 +49,10 @@ def as_json(results: Results, idle: Idle | None, memory: Memory | None) -> str:
         line["idle"] = _rounded(dataclasses.asdict(idle))
     if memory is not None:
         line["memory"] = dataclasses.asdict(memory)
+    if latencies is not None:
+        line["latency"] = {
+            what: _rounded(dataclasses.asdict(latency)) for what, latency in latencies.items()
+        }
     return json.dumps(line)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.queue.contenders import Contender
+from bench.queue.latency import Latency
 from bench.queue.measure import Idle, Memory, Results
 
 #: By concurrency: jobs/s of ours, at least this many times Node's.
@@ -18,6 +19,10 @@ REDIS_OF_NODE = 1.0
 IDLE_COMMANDS_PER_S = 5.0
 IDLE_CPU_PERCENT = 0.5
 MEMORY_GROWTH = 0.05
+#: Milliseconds: the median of what is picked up, the longest of the others.
+PICK_UP_MS = 5.0
+DUE_MS = 50.0
+HAND_BACK_MS = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +71,16 @@ def of_idle(idle: Idle) -> Iterator[Target]:
 def of_memory(memory: Memory) -> Iterator[Target]:
     """Judge the memory with many waiting jobs; less of it is as good as the same."""
     yield Target("memory: growth in %", 100 * memory.growth, 100 * MEMORY_GROWTH, at_least=False)
+
+
+def of_latencies(latencies: Mapping[str, Latency]) -> Iterator[Target]:
+    """Judge how soon an idle worker has a job."""
+    for what, latency in latencies.items():
+        match what:
+            case "pick_up":
+                value, bound = latency.median_ms, PICK_UP_MS
+            case "due":
+                value, bound = latency.longest_ms, DUE_MS
+            case _:
+                value, bound = latency.longest_ms, HAND_BACK_MS
+        yield Target(f"{what}: ms", value, bound, at_least=False)

@@ -56,3 +56,14 @@ def test_memory_is_compared_between_few_and_many_waiting_jobs() -> None:
     assert memory["waiting"] == 6000
     assert memory["few_bytes"] > 10_000_000
     assert memory["many_bytes"] > 10_000_000
+
+
+def test_an_idle_worker_has_what_is_added_due_or_handed_back_in_time() -> None:
+    [line] = bench("--latency", "--json")
+    latency: dict[str, dict[str, float]] = json.loads(line)["latency"]
+    assert set(latency) == {
+        *("pick_up", "due", "hand_back_plain", "hand_back_prioritized", "hand_back_lifo")
+    }
+    # Ten times the bounds of bench/queue/targets.py, for a machine that tests something else too.
+    assert latency["pick_up"]["median_ms"] < 50
+    assert all(one["longest_ms"] < 1000 for one in latency.values())
