@@ -211,7 +211,7 @@ async def test_a_listener_that_throws_is_no_fault_of_its_job(
 
 async def test_a_blocked_event_loop_loses_no_lock(queue: Inspector, start: Start, who: str) -> None:
     options = {"lockDuration": 500, "stalledInterval": 250}
-    await add(queue, "j", {"block": 2.0})
+    await add(queue, "j", {"block": 1.6})
     async with start(**options) as worker:
         assert await worker.says("started")
         async with start(**options) as rival:
