@@ -13,9 +13,11 @@ CampaignWorkerError
 ├── Away                     something of ours is out of reach; no attempt is spent on it
 │   ├── RedisAway
 │   ├── DatabaseAway
-│   └── TransportDown        an SMTP server cannot be reached, greeted or authenticated
+│   └── TransportDown        an SMTP server or an API cannot be reached, or refuses us
 ├── SmtpRefused              the server answered with a refusal, in a known phase
 ├── SmtpLost                 no answer came, in a known phase
+├── HttpRefused              a provider's API answered with an error
+├── HttpLost                 no answer came to a request that was written
 ├── MailNotSent              why a mail's job failed: its failedReason
 ├── RowRefused               Postgres refuses a value of one row, and no other
 ├── MigrationError           the schema is not ours, or not what the code expects
@@ -138,7 +140,7 @@ class SmtpPhase(enum.Enum):
 
 
 class TransportDown(Away):
-    """An SMTP server cannot be used by anybody now: unreachable, or it refuses us as a client."""
+    """A server cannot be used by anybody now: unreachable, or it refuses us as a client."""
 
     def __init__(
         self, transport: str, phase: SmtpPhase, problem: str, code: int | None = None
@@ -172,6 +174,27 @@ class SmtpLost(CampaignWorkerError):
         super().__init__(f"{phase.value}: {text}")
         self.phase = phase
         self.text = text
+
+
+class HttpRefused(CampaignWorkerError):
+    """A provider's API answered with an error.
+
+    `status` is HTTP's, `name` the provider's word for it or "", `text` its cleaned message,
+    `retry_after_seconds` its wish (RFC 9110, 10.2.3) or None.
+    """
+
+    def __init__(
+        self, status: int, name: str, text: str, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(f"{status} {name}: {text}" if name else f"{status} {text}")
+        self.status = status
+        self.name = name
+        self.text = text
+        self.retry_after_seconds = retry_after_seconds
+
+
+class HttpLost(CampaignWorkerError):
+    """A request was written, or begun to be, and nobody said what became of it."""
 
 
 class MailNotSent(CampaignWorkerError):

@@ -25,9 +25,11 @@ from campaign_worker.delivery.classify import (
     Unknown,
     classify,
 )
+from campaign_worker.delivery.classify_http import Again, Mismatch, classify_http
 from campaign_worker.delivery.model import Accepted, Composed, Refusal
 from campaign_worker.delivery.outcomes import Outcome
 from campaign_worker.delivery.ports import Gate, Ledger
+from campaign_worker.delivery.replay import pause_seconds
 from campaign_worker.delivery.retry import Attempt, RetryPolicy, delay_seconds, is_last
 from campaign_worker.delivery.settlements import (
     Ending,
@@ -43,7 +45,15 @@ from campaign_worker.delivery.settlements import (
     Settlement,
     Superseded,
 )
-from campaign_worker.errors import DatabaseAway, RowRefused, SmtpLost, SmtpPhase, SmtpRefused
+from campaign_worker.errors import (
+    DatabaseAway,
+    HttpLost,
+    HttpRefused,
+    RowRefused,
+    SmtpLost,
+    SmtpPhase,
+    SmtpRefused,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +67,8 @@ _BARE_RETRY_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
-Answer = Accepted | SmtpRefused | SmtpLost
+Unaccepted = SmtpRefused | SmtpLost | HttpRefused | HttpLost
+Answer = Accepted | Unaccepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +110,36 @@ class Endgame:
             case _:
                 assert_never(answer)
 
+    async def end_doubt(self, claim: Claimed, attempt: Attempt, detail: str) -> Outcome:
+        """End a row whose request may have been executed, and must not be repeated."""
+        message_id = "" if claim.replay is None else claim.replay.message_id
+        again = self._policy.resend_ambiguous and not is_last(attempt, claim.attempts)
+        return await self.settle(claim, MarkInDoubt(message_id, detail, resend=again))
+
     async def give_up(
-        self, claim: Claimed, mail: Composed, *, marked: bool, cancelled: bool
+        self, claim: Claimed, mail: Composed, *, marked: bool, replays: bool, cancelled: bool
     ) -> None:
         """Write how far an interrupted send came: in doubt after the mark, released before it.
 
-        A cancelled job waits for Postgres only for its last moment.
+        With a transport that `replays` it is released in any case. A cancelled job waits for
+        Postgres only for its last moment.
         """
-        ending: Ending = (
-            MarkInDoubt(mail.message_id, "cut off after sending had begun")
-            if marked
-            else MarkReleased("interrupted")
-        )
+        ending: Ending = MarkReleased("interrupted")
+        if marked and replays:
+            ending = MarkReleased("cut off after sending had begun", unknown=True)
+        elif marked:
+            ending = MarkInDoubt(mail.message_id, "cut off after sending had begun")
         settlement = Settlement(claim.id, claim.token, ending)
         if cancelled:
             await _last_moment(asyncio.create_task(self._write_until_taken(settlement)))
         else:
             await self._write(settlement)
 
-    def _ending_of(self, handed: Handed, error: SmtpRefused | SmtpLost) -> Ending:
+    def _ending_of(self, handed: Handed, error: Unaccepted) -> Ending:
         attempt, last = handed.attempt, is_last(handed.attempt, handed.claim.attempts)
-        verdict = classify(error)
+        verdict = (
+            classify_http(error) if isinstance(error, HttpRefused | HttpLost) else classify(error)
+        )
         match verdict:
             case HardBounce(detail):
                 everybody = _at_fault(handed.mail.envelope.recipients, error)
@@ -143,8 +163,21 @@ class Endgame:
             case Unknown(detail):
                 again = self._policy.resend_ambiguous and not last
                 return MarkInDoubt(handed.mail.message_id, detail, resend=again)
+            case Again():
+                return self._repeated(handed, verdict, error)
+            case Mismatch(detail):
+                return MarkInDoubt(handed.mail.message_id, detail)
             case _:
                 assert_never(verdict)
+
+    def _repeated(self, handed: Handed, verdict: Again, error: Unaccepted) -> Ending:
+        if verdict.rests:
+            self._gate.transport_down(handed.transport, error)
+        floor_seconds = max(self._policy.floor_seconds, _SHORTEST_REST_SECONDS)
+        replay = handed.claim.replay
+        age_seconds = 0.0 if replay is None else replay.age_seconds
+        seconds = pause_seconds(floor_seconds, age_seconds, verdict.hint_seconds)
+        return MarkReleased(verdict.detail, seconds, unknown=True)
 
     async def _write(self, settlement: Settlement) -> SettleAnswer:
         writing = asyncio.create_task(self._write_until_taken(settlement))
@@ -201,14 +234,15 @@ def _outcome_of(ending: Ending, next_step: NextStep | None) -> Outcome:
             assert_never(ending)
 
 
-def _at_fault(recipients: tuple[str, ...], error: SmtpRefused | SmtpLost) -> tuple[str, ...]:
+def _at_fault(recipients: tuple[str, ...], error: Unaccepted) -> tuple[str, ...]:
     """Say whose address is dead.
 
     At RCPT the mildest of all refusals speaks for all recipients; after that one reply stands for
     the whole mail, and of several recipients nobody can tell whose it is.
     """
     alone = len(recipients) == 1
-    return recipients if alone or error.phase is SmtpPhase.RCPT else ()
+    at_rcpt = isinstance(error, SmtpRefused) and error.phase is SmtpPhase.RCPT
+    return recipients if alone or at_rcpt else ()
 
 
 def _bare(ending: Ending) -> Ending:
@@ -220,8 +254,8 @@ def _bare(ending: Ending) -> Ending:
             return MarkFailed(reason, "", attempt_spent)
         case MarkRetry():
             return MarkRetry("", _BARE_RETRY_SECONDS)
-        case MarkReleased():
-            return MarkReleased("", _BARE_RETRY_SECONDS)
+        case MarkReleased(unknown=unknown):
+            return MarkReleased("", _BARE_RETRY_SECONDS, unknown)
         case MarkInDoubt(message_id, _, resend):
             return MarkInDoubt(message_id, "", resend)
         case _:

@@ -28,14 +28,25 @@ from campaign_worker.delivery.claims import (
 )
 from campaign_worker.delivery.endgame import Answer, Endgame, Handed
 from campaign_worker.delivery.leases import Lease, Leases
-from campaign_worker.delivery.model import Accepted
+from campaign_worker.delivery.model import Accepted, Composed, Envelope
 from campaign_worker.delivery.outcomes import Outcome
-from campaign_worker.delivery.ports import Composer, Ledger, Pace, Session, Signal, Transports
+from campaign_worker.delivery.ports import (
+    Composer,
+    Ledger,
+    Pace,
+    Session,
+    Signal,
+    Transport,
+    Transports,
+)
+from campaign_worker.delivery.replay import Replayable, obstacle, request_key
 from campaign_worker.delivery.requests import InlineRequest, JobRef, Request
 from campaign_worker.delivery.retry import Attempt
 from campaign_worker.delivery.settlements import FailReason, MarkFailed, MarkReleased
 from campaign_worker.errors import (
     AddressError,
+    HttpLost,
+    HttpRefused,
     PayloadError,
     RenderError,
     SmtpLost,
@@ -108,13 +119,18 @@ class Pipeline:
             if not isinstance(claim, Claimed):
                 return outcome_of(claim)
             with self._leases.hold(claim) as lease:
-                return await self._send(run, claim, lease, session, transport.name)
+                return await self._send(run, claim, lease, session, transport)
 
     async def _send(
-        self, run: Run, claim: Claimed, lease: Lease, session: Session, transport: str
+        self, run: Run, claim: Claimed, lease: Lease, session: Session, transport: Transport
     ) -> Outcome:
+        replays = transport.replay_seconds is not None
+        if claim.replay is not None:
+            problem = obstacle(claim.replay, transport.name, replays=replays)
+            if problem is not None:
+                return await self._endgame.end_doubt(claim, run.attempt, problem)
         try:
-            mail = self._composer.compose(claim)
+            mail = self._composed(claim, transport)
         except (RenderError, AddressError, PayloadError) as error:
             ending = MarkFailed(FailReason.RENDER_ERROR, str(error), attempt_spent=False)
             return await self._endgame.settle(claim, ending)
@@ -126,8 +142,8 @@ class Pipeline:
             return await self._endgame.settle(claim, ending)
         if not _may_go(run, lease):
             return await self._endgame.settle(claim, MarkReleased("interrupted"))
-        handed = Handed(claim, mail, transport, run.attempt)
-        mark = _Mark(self._ledger, run, claim, lease, mail.message_id)
+        handed = Handed(claim, mail, transport.name, run.attempt)
+        mark = _Mark(self._ledger, run, claim, lease, mail, _replayable(mail, transport))
         began_at = time.monotonic()
         try:
             answer = await _answer(session.send(mail.envelope, mail.content, mark))
@@ -139,31 +155,47 @@ class Pipeline:
         except BaseException as error:
             # Cancelled at the stop deadline, or Postgres was away at the mark.
             if mark.committed:
-                cut = MailSent(transport, "cut_off", time.monotonic() - began_at)
+                cut = MailSent(transport.name, "cut_off", time.monotonic() - began_at)
                 self._listener.on_event(cut)
             await self._endgame.give_up(
                 claim,
                 mail,
                 marked=mark.committed,
+                replays=replays,
                 cancelled=isinstance(error, asyncio.CancelledError),
             )
             raise
-        event = MailSent(transport, _result(answer), time.monotonic() - began_at)
+        event = MailSent(transport.name, _result(answer), time.monotonic() - began_at)
         self._listener.on_event(event)
         return await self._endgame.settle_answer(handed, answer)
+
+    def _composed(self, claim: Claimed, transport: Transport) -> Composed:
+        if claim.replay is not None:
+            # Its very bytes: campaign, settings and our own code may have changed since.
+            return Composed(Envelope("", ()), claim.replay.request, claim.replay.message_id)
+        mail = self._composer.compose(claim)
+        key = request_key(claim.id, claim.created_at_epoch, claim.message_key)
+        return replace(mail, content=transport.prepare(mail, key))
 
 
 class _Mark:
     """Awaited right before the first write that can contain the final dot."""
 
     def __init__(
-        self, ledger: Ledger, run: Run, claim: Claimed, lease: Lease, message_id: str
+        self,
+        ledger: Ledger,
+        run: Run,
+        claim: Claimed,
+        lease: Lease,
+        mail: Composed,
+        replayable: Replayable | None,
     ) -> None:
         self._ledger = ledger
         self._run = run
         self._claim = claim
         self._lease = lease
-        self._message_id = message_id
+        self._message_id = mail.message_id
+        self._replayable = replayable
         self.committed = False
 
     async def __call__(self) -> None:
@@ -171,7 +203,9 @@ class _Mark:
         if not _may_go(self._run, self._lease):
             raise NothingBegun
         asked_at = time.monotonic()
-        if not await self._ledger.mark(self._claim.id, self._claim.token, self._message_id):
+        claim = self._claim
+        marked = await self._ledger.mark(claim.id, claim.token, self._message_id, self._replayable)
+        if not marked:
             self._lease.lose()
             raise NothingBegun
         self._lease.confirm(asked_at)
@@ -181,6 +215,11 @@ class _Mark:
         self.committed = True
 
 
+def _replayable(mail: Composed, transport: Transport) -> Replayable | None:
+    seconds = transport.replay_seconds
+    return None if seconds is None else Replayable(transport.name, mail.content, seconds)
+
+
 def _may_go(run: Run, lease: Lease) -> bool:
     return not run.signal.aborted and lease.good
 
@@ -188,7 +227,7 @@ def _may_go(run: Run, lease: Lease) -> bool:
 async def _answer(sending: Awaitable[Accepted]) -> Answer:
     try:
         return await sending
-    except (SmtpRefused, SmtpLost) as error:
+    except (SmtpRefused, SmtpLost, HttpRefused, HttpLost) as error:
         return error
 
 
@@ -229,8 +268,10 @@ def _result(answer: Answer) -> str:
     match answer:
         case Accepted():
             return "accepted"
-        case SmtpRefused():
+        case SmtpRefused() | HttpRefused():
             return "refused"
+        case HttpLost():
+            return "unknown"
         case SmtpLost(phase=phase):
             return "unknown" if phase is SmtpPhase.BODY else "lost"
         case _:

@@ -66,6 +66,11 @@ class Smtp:
         self.before_mark: Callable[[], Awaitable[object]] | None = None
         self.after_mark: Callable[[], Awaitable[object]] | None = None
 
+    replay_seconds: float | None = None
+
+    def prepare(self, mail: Composed, _key: str) -> bytes:
+        return mail.content
+
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[Smtp]:
         if self.down is not None:
