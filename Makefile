@@ -64,6 +64,10 @@ check: lint types imports test ## all of the above
 bench-queue: venv ## no-op jobs: our worker, Node's, the package's (ARGS='--jobs 3000 --runs 1', --idle, --latency, --memory)
 	@$(BIN)/python -m bench.queue $(ARGS)
 
+.PHONY: chaos-kill
+chaos-kill: venv ## SIGKILL workers while mails go out, and compare the books (ARGS='--kills 1000 --seed 7')
+	@$(BIN)/python -m tests.chaos.kill $(ARGS)
+
 .PHONY: docs
 docs: venv ## write docs/configuration.md from the settings classes
 	$(BIN)/python -m campaign_worker.settings --write-docs

@@ -1,4 +1,4 @@
-"""Workers as forks of one warm parent: started in milliseconds, killed at a moment of our choice."""
+"""Workers as forks of one warm parent: started in milliseconds, killed at a moment we choose."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import traceback
 from typing import Any, NoReturn
 
 import campaign_worker.app
-import campaign_worker.cli.run
+import campaign_worker.cli.run  # noqa: F401 - what `run` would import
 from campaign_worker.__main__ import main
 
 
@@ -33,12 +33,6 @@ def become_worker(environment: dict[str, str], folder: str) -> NoReturn:
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
         sys.argv = ["campaign-worker", "run"]
-        import asyncio
-        def dump(*_):
-            for t in asyncio.all_tasks():
-                t.print_stack()
-            sys.stderr.flush()
-        signal.signal(signal.SIGUSR1, dump)
         main()
     except SystemExit as error:
         sys.stdout.flush()
