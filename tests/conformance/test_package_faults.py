@@ -257,6 +257,9 @@ async def test_a_replica_with_a_fast_clock_promotes_no_delayed_job_early(
         assert await worker.says("started")
         await worker.says("started", 1, times=2)
         assert bool(worker.of("started", "later")) is (who == "package")
+        await settled(queue, completed=1, delayed=1)
+        off_ms = int((await queue.job("now"))["finishedOn"]) - time.time() * 1000
+        assert (abs(off_ms) < 10_000) is (who == "ours")
 
 
 async def test_attempts_that_bullmq_4_counted_end_retries(

@@ -516,6 +516,31 @@ async def test_a_paused_worker_claims_nothing_until_it_resumes(
     assert [name for name, _ in events.seen] == ["paused", "resumed", "completed"]
 
 
+async def test_pause_waits_for_active_jobs_unless_told_not_to(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    gate, running = asyncio.Event(), asyncio.Event()
+
+    async def process(job: Job, token: str) -> None:
+        running.set()
+        await gate.wait()
+
+    worker: Any = start_worker(process)
+    await queue.add(2)
+    await running.wait()
+    await worker.pause(do_not_wait_active=True)
+    assert worker.isPaused()
+    assert worker.active_jobs == 1
+    worker.resume()
+    pausing = asyncio.create_task(worker.pause())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(pausing), 0.1)
+    gate.set()
+    await asyncio.wait_for(pausing, 2)
+    assert worker.active_jobs == 0
+    assert await queue.counts() == {"waiting": 1, "completed": 1}
+
+
 async def test_a_held_intake_claims_at_once_when_the_last_reason_is_lifted(
     queue: Inspector, start_worker: StartWorker
 ) -> None:
