@@ -57,7 +57,10 @@ class Emitter:
 
     def emit(self, event: str, *arguments: Any) -> None:
         """Call all listeners. What one raises becomes an `error` event, or a log line at last."""
-        for listener in tuple(self._listeners.get(event, ())):
+        listeners = self._listeners.get(event)
+        if not listeners:
+            return
+        for listener in tuple(listeners):
             try:
                 listener(*arguments)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the listener's own

@@ -26,7 +26,7 @@ from campaign_worker.queue.moves import (
 from campaign_worker.queue.protocol import Next, NothingDue, parse_next
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from campaign_worker.queue.flight import Tokens
     from campaign_worker.queue.job import Job
@@ -126,7 +126,10 @@ class Finisher:
             self._tokens.sent(token)
         sent_at = time.monotonic()
         try:
-            reply = await self._reply(call, move)
+            try:
+                reply = await self._send(call, move)
+            except ResponseError as refusal:
+                reply = await self._link.refused(call, refusal)
         except RedisAway:
             tries.uncertain = True
         except ResponseError as rejection:
@@ -142,13 +145,9 @@ class Finisher:
                 self._tokens.answered(token)
         return None
 
-    async def _reply(self, call: Call, move: Move) -> Any:
-        try:
-            if isinstance(move, GiveBack):
-                return await self._waking(call)
-            return await self._link.send(call)
-        except ResponseError as refusal:
-            return await self._link.refused(call, refusal)
+    def _send(self, call: Call, move: Move) -> Awaitable[Any]:
+        # Mostly the reply's own future: a coroutine around it would cost each job.
+        return self._waking(call) if isinstance(move, GiveBack) else self._link.send(call)
 
     async def _waking(self, call: Call) -> Any:
         """Send `call`, and wake an idle worker: the stock script does not for a prioritized job."""

@@ -229,6 +229,8 @@ class Job:
 
 
 def _integer(value: Any) -> int:
+    if value is None:
+        return 0
     try:
         return int(value or 0)
     except (TypeError, ValueError):

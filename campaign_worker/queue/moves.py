@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, assert_never
 
 from campaign_worker.queue.backoff import backoff_delay
 from campaign_worker.queue.control import MOVED, RATE_LIMIT, UNRECOVERABLE, is_named
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from campaign_worker.queue.options import WorkerOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+# Made once per job: a tuple costs half of what a frozen dataclass does.
+class Complete(NamedTuple):
     """To completed, with a result."""
 
     value: Any

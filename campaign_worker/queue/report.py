@@ -21,7 +21,7 @@ from metrics import (
 if TYPE_CHECKING:
     from campaign_worker.queue.events import Emitter
     from campaign_worker.queue.job import Job
-    from metrics import Listener
+    from metrics import Event, Listener
 
 
 class Reporter:
@@ -32,7 +32,7 @@ class Reporter:
         self._emitter = emitter
         #: Job schedulers that were complained of already.
         self._schedulers: set[str] = set()
-        self._metrics = Fanout() if listener is None else Fanout(listener)
+        self._metrics = None if listener is None else Fanout(listener)
 
     def emit(self, event: str, *arguments: Any) -> None:
         """Emit a local event."""
@@ -44,11 +44,13 @@ class Reporter:
 
     def polled(self) -> None:
         """Redis answered a claim."""
-        self._metrics.on_event(ClaimPolled(self._queue, time.time()))
+        if self._metrics is not None:
+            self._metrics.on_event(ClaimPolled(self._queue, time.time()))
 
     def claimed(self, job: Job) -> None:
         """Say that a job became active here; exactly one `ended` follows."""
-        self._metrics.on_event(JobClaimed(self._queue, job.name))
+        if self._metrics is not None:
+            self._metrics.on_event(JobClaimed(self._queue, job.name))
         self._emitter.emit("active", job, "waiting")
         if job.repeat_job_key is not None and job.repeat_job_key not in self._schedulers:
             self._schedulers.add(job.repeat_job_key)
@@ -57,38 +59,44 @@ class Reporter:
 
     def ended(self, job: Job, outcome: str, seconds: float) -> None:
         """Say that a job which became active here has left its slot."""
-        self._metrics.on_event(JobEnded(self._queue, job.name, outcome, seconds))
+        if self._metrics is not None:
+            self._metrics.on_event(JobEnded(self._queue, job.name, outcome, seconds))
 
     def handed_back(self, reason: str) -> None:
         """Say that a job went back to the head of the queue."""
-        self._metrics.on_event(JobHandedBack(self._queue, reason))
+        self._tell(JobHandedBack(self._queue, reason))
 
     def lost(self, error: BaseException) -> None:
         """Say that a job was no longer ours when its outcome was known."""
-        self._metrics.on_event(JobLost(self._queue))
+        self._tell(JobLost(self._queue))
         self._emitter.emit("error", error)
 
     def locks_renewed(self, job_ids: list[str]) -> None:
         """Redis renewed these locks."""
-        self._metrics.on_event(LockRenewal(self._queue, "ok"))
+        self._tell(LockRenewal(self._queue, "ok"))
         self._emitter.emit("locksRenewed", {"count": len(job_ids), "jobIds": job_ids})
 
     def locks_refused(self, job_ids: list[str]) -> None:
         """Redis refused these locks."""
-        self._metrics.on_event(LockRenewal(self._queue, "refused"))
+        self._tell(LockRenewal(self._queue, "refused"))
         self._emitter.emit("lockRenewalFailed", job_ids)
 
     def renewal_failed(self, error: BaseException) -> None:
         """Redis did not answer a renewal."""
-        self._metrics.on_event(LockRenewal(self._queue, "error"))
+        self._tell(LockRenewal(self._queue, "error"))
         self._emitter.emit("error", error)
 
     def stalled(self, job_ids: list[str]) -> None:
         """Say that the sweep returned jobs of workers that had vanished."""
-        self._metrics.on_event(StalledRecovered(self._queue, len(job_ids)))
+        self._tell(StalledRecovered(self._queue, len(job_ids)))
         for job_id in job_ids:
             self._emitter.emit("stalled", job_id, "active")
 
     def held(self, reason: str, *, held: bool) -> None:
         """Intake is held for a reason, or no longer."""
-        self._metrics.on_event(IntakeHeld(reason, held))
+        self._tell(IntakeHeld(reason, held))
+
+    def _tell(self, event: Event) -> None:
+        # What comes with every job asks by itself, before it makes the record.
+        if self._metrics is not None:
+            self._metrics.on_event(event)

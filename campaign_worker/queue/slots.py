@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, assert_never
 
 from campaign_worker.errors import JobNotHeld, PayloadError
@@ -30,7 +30,7 @@ from campaign_worker.queue.moves import (
 )
 
 if TYPE_CHECKING:
-    from campaign_worker.queue.finish import Finisher
+    from campaign_worker.queue.finish import Finisher, Result
     from campaign_worker.queue.intake import Intake
     from campaign_worker.queue.job import JobWriter
     from campaign_worker.queue.locks import LockRenewer
@@ -112,7 +112,10 @@ class Slots:
         """Return a job whose processor does not end; whatever it does later is not written."""
         active.phase = Phase.ABANDONED
         active.signal.abort(AbortReason.SHUTDOWN)
-        if isinstance(await self._finish(active, GiveBack(reason)), Settled):
+        move = GiveBack(reason)
+        result = await self._finish(active, move)
+        self._report_result(result, move)
+        if isinstance(result, Settled):
             active.outcome = "handed back"
             self._locks.drop(active.lock)
 
@@ -132,15 +135,22 @@ class Slots:
 
     async def _return(self, active: ActiveJob) -> None:
         try:
-            await self._finish(active, GiveBack("not started"))
+            move = GiveBack("not started")
+            self._report_result(await self._finish(active, move), move)
         finally:
             self._locks.drop(active.lock)
 
     async def _run(self, active: ActiveJob) -> None:
         settled: Settled | None = None
         try:
-            ending = await self._end(active)
-            if ending is not None and active.phase is not Phase.ABANDONED:
+            refusal = self._refusal(active)
+            if refusal is None:
+                ending = await self._processed(active)
+            else:
+                ending = Failed(refusal, retry=False)
+            if refusal is None and active.signal.reason is AbortReason.LOCK_LOST:
+                self._report.lost(JobNotHeld(active.job.id))
+            elif active.phase is not Phase.ABANDONED:
                 active.phase = Phase.SETTLING
                 settled = await self._settle(active, ending)
         except asyncio.CancelledError:
@@ -152,24 +162,21 @@ class Slots:
         finally:
             self._locks.drop(active.lock)
             self.active.pop(active.token, None)
-            self._intake.changed.set()
             seconds = time.monotonic() - active.started_at
             self._report.ended(active.job, active.outcome, seconds)
-        if settled is not None and settled.limit_ms:
-            self._intake.note_limit(settled.limit_ms)
-        if settled is not None and settled.asked:
-            self.on_next(settled.following, active.token, settled.sent_at)
+            self._go_on(active, settled)
 
-    async def _end(self, active: ActiveJob) -> Ending | None:
-        """Run the processor; None when the job is no longer ours to end."""
-        refusal = self._refusal(active)
-        if refusal is not None:
-            return Failed(refusal, retry=False)
-        ending = await self._processed(active)
-        if active.signal.reason is AbortReason.LOCK_LOST:
-            self._report.lost(JobNotHeld(active.job.id))
-            return None
-        return ending
+    def _go_on(self, active: ActiveJob, settled: Settled | None) -> None:
+        """Fill the slot with the job that its finish brought, or have one claimed."""
+        try:
+            if settled is not None and settled.limit_ms:
+                self._intake.note_limit(settled.limit_ms)
+            if settled is not None and settled.asked:
+                self.on_next(settled.following, active.token, settled.sent_at)
+        finally:
+            # While all slots are full there is nothing to wake the fetcher for.
+            if self.has_room():
+                self._intake.changed.set()
 
     async def _processed(self, active: ActiveJob) -> Ending:
         if active.cancelled is not None:
@@ -213,6 +220,7 @@ class Slots:
         while True:
             move = await decide(ending, job, self._options)
             result = await self._finish(active, move)
+            self._report_result(result, move)
             match result:
                 case Settled():
                     self._report_end(active, move)
@@ -226,20 +234,21 @@ class Slots:
                 case _:
                     assert_never(result)
 
-    async def _finish(self, active: ActiveJob, move: Move) -> Settled | Lost | Unready:
+    def _finish(self, active: ActiveJob, move: Move) -> Coroutine[Any, Any, Result]:
         active.lock.settling = True
-        result = await self._finisher.finish(
+        return self._finisher.finish(
             active.job,
             active.token,
             move,
             lock_duration_ms=self._options.lock_duration_ms,
             may_fetch=self._may_fetch,
         )
+
+    def _report_result(self, result: Result, move: Move) -> None:
         if isinstance(result, Lost):
             self._report.lost(result.error)
         elif isinstance(move, GiveBack):
             self._report.handed_back(move.reason)
-        return result
 
     def _may_fetch(self) -> bool:
         return self._intake.open and len(self.active) <= self.concurrency
