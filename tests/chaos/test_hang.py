@@ -120,8 +120,7 @@ async def test_a_blocked_loop_is_gone_at_the_deadline_of_the_stop_and_a_rival_ha
     await eventually(lambda: "standing still" in blocked.plain_lines())
     signalled = time.monotonic()
     blocked.send(signal.SIGTERM)
-    got = await blocked.ended(6)
-    print(time.monotonic() - signalled, blocked.output)
+    assert await blocked.ended(6) == code
     assert time.monotonic() - signalled < 1.6 + 0.5 + 1.0
     words = "\n".join(blocked.plain_lines())
     assert "4 jobs were still active" in words or "Timeout (0:00:" in words
