@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.pgbouncer",
     "tests.fixtures.smtp",
+    "tests.fixtures.resend",
     "tests.fixtures.node",
 ]
 

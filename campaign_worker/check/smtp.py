@@ -1,4 +1,4 @@
-"""Looks at one SMTP server: connects, greets, logs in, and quits. Sends nothing."""
+"""Looks at one transport: connects, greets, logs in, and quits; or asks the API. Sends nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from campaign_worker.check.finding import Finding, broken, doubtful, fine, refused
 from campaign_worker.errors import SettingsError, SmtpPhase, TransportDown
-from campaign_worker.mail import smtp_url
-from campaign_worker.mail.smtp import SmtpTransport
+from campaign_worker.mail import resend_url
+from campaign_worker.mail.outgoing import OutgoingOptions, build_transport
+from campaign_worker.mail.resend import ResendReport
+from shutdown import Deadline
 
 if TYPE_CHECKING:
     from campaign_worker.settings import SecretUrl, Settings
@@ -20,31 +22,41 @@ async def check_transport(
 ) -> list[Finding]:
     """Probe one transport within the bound. Raises nothing of the transport's."""
     item = f"transport {name}"
+    options = OutgoingOptions(1, bound_seconds, settings.ehlo_name)
     try:
-        transport = SmtpTransport(
-            smtp_url.parse(url.get_secret_value()),
-            name=name,
-            max_connections=1,
-            ehlo_name=settings.ehlo_name,
-            send_timeout_seconds=bound_seconds,
-        )
-        report = await transport.probe()
+        transport = build_transport(name, url.get_secret_value(), item, options)
+        try:
+            report = await transport.probe()
+        finally:
+            await transport.close(Deadline.after(1))
     except TransportDown as error:
         return [_down(item, url, error, on_railway=settings.on_railway)]
     except SettingsError as error:
         return [broken(item, error.problem, error.mend)]
-    return [fine(item, f"{url} is ready for mail"), *_doubts(item, url, encrypted=report.tls)]
+    ready = f"{url} is ready for mail"
+    if isinstance(report, ResendReport) and report.restricted:
+        # Which is all that a worker needs; the API tells such a key nothing about domains.
+        ready += " (its key may only send)"
+    return [fine(item, ready), *_doubts(item, url, encrypted=report.tls)]
 
 
 def _down(item: str, url: SecretUrl, error: TransportDown, *, on_railway: bool) -> Finding:
     text = f"{url}: {error.phase.value}: {error.problem}"
+    api = resend_url.is_resend(url.get_secret_value())
     match error.phase:
+        case SmtpPhase.AUTH if api:
+            return refused(item, text, "set a key that Resend's dashboard shows as active")
+        case _ if api:
+            return broken(item, text, f"write it as {resend_url.EXAMPLE}")
         case SmtpPhase.AUTH:
             return refused(item, text, "set the user and password that this server wants")
         case SmtpPhase.STARTTLS:
             return broken(item, text, "smtps:// for port 465, smtp+starttls:// for port 587")
         case SmtpPhase.CONNECT if on_railway:
-            mend = "Railway lets SMTP out on the Pro plan only; deploy again after an upgrade"
+            mend = (
+                "Railway lets SMTP out on the Pro plan only: deploy again after an upgrade, or "
+                f"send through Resend's API ({resend_url.EXAMPLE})"
+            )
             return broken(item, text, mend)
         case _:
             return broken(item, text, "correct host, port and scheme, or ask the server's operator")
@@ -54,5 +66,7 @@ def _doubts(item: str, url: SecretUrl, *, encrypted: bool) -> list[Finding]:
     shown = str(url)
     if encrypted or "@" not in shown or any(host in shown for host in _LOCAL):
         return []
+    if resend_url.is_resend(url.get_secret_value()):
+        return [doubtful(item, "the API key would travel unencrypted", "use resend+https://")]
     text = "user and password would travel unencrypted"
     return [doubtful(item, text, "use smtp+starttls:// or smtps://")]

@@ -21,6 +21,7 @@ QUOTA_SECONDS = 3600.0
 """A quota of a day or a month is asked about again after this, unless the provider says when."""
 
 OURS = frozenset({401, 402, 403, 404, 405, 407})
+KEYS = frozenset({"missing_api_key", "invalid_api_key", "restricted_api_key", "suspended_api_key"})
 GATEWAY = frozenset({502, 503, 504})
 QUOTAS = frozenset({"daily_quota_exceeded", "monthly_quota_exceeded"})
 
@@ -60,6 +61,8 @@ def refused_with(
     """Judge an answer by its status and the `name` of its error."""
     hint_seconds = _bounded(retry_after_seconds)
     match status:
+        case _ if name in KEYS:
+            return TransportRefuses(detail, SmtpPhase.AUTH)
         case 409 if name == "invalid_idempotent_request":
             return Mismatch(detail)
         case 408 | 409:

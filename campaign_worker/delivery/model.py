@@ -67,11 +67,15 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A mail ready to go: envelope and bytes. The same claim always gives the same bytes."""
+    """A mail ready to go: envelope and bytes. The same claim always gives the same bytes.
+
+    `mail` is what the bytes were made of, for transports that carry no MIME.
+    """
 
     envelope: Envelope
     content: bytes
     message_id: str
+    mail: Mail | None = None
 
 
 @dataclass(frozen=True, slots=True)

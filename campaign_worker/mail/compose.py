@@ -70,7 +70,7 @@ class MailComposer:
                 recipients = _mailboxes((*kept.to, *kept.cc, *kept.bcc))
             case _:
                 assert_never(claimed.content)
-        return Composed(_envelope(mail, recipients), build(mail), mail.message_id)
+        return Composed(_envelope(mail, recipients), build(mail), mail.message_id, mail)
 
     def _campaign_mail(self, content: CampaignContent, key: str, date: datetime) -> Mail:
         sender = content.mail_from or self._options.mail_from

@@ -18,19 +18,23 @@ _LATER = "Checked now, used by a later version."
 
 
 class MailSettings(Base):
-    """How mail leaves: SMTP servers, sender, pace, and what happens when it does not work."""
+    """How mail leaves: SMTP servers or Resend's API, sender, pace, and what comes of failures."""
 
     smtp_url: Annotated[
         SecretUrl | None,
-        BeforeValidator(reads(urls.smtp_url)),
+        BeforeValidator(reads(urls.transport_url)),
         About(
             default="required, or a named one",
-            check="smtp://, smtps:// or smtp+starttls://",
+            check="smtp://, smtps://, smtp+starttls:// or resend+https://",
             example=_SMTP,
         ),
-    ] = Field(default=None, description="The transport named default.")
+    ] = Field(
+        default=None,
+        description="The transport named default: an SMTP server, or Resend's HTTP API as "
+        "resend+https://:API_KEY@api.resend.com.",
+    )
     named_smtp_urls: Annotated[
-        Mapping[str, Annotated[SecretUrl, BeforeValidator(reads(urls.smtp_url))]],
+        Mapping[str, Annotated[SecretUrl, BeforeValidator(reads(urls.transport_url))]],
         About(default="none", check="as SMTP_URL", example=_SMTP),
     ] = Field(
         default_factory=dict,
@@ -56,7 +60,7 @@ class MailSettings(Base):
         default=None,
         ge=1,
         le=1000,
-        description="Most connections to each transport of one process.",
+        description="Most connections to each transport of one process; an API's requests at once.",
     )
     smtp_messages_per_connection: Annotated[int, About(unit="mails")] = Field(
         default=100, ge=1, description="Mails after which a connection is closed and opened anew."

@@ -201,11 +201,16 @@ def _rest(text: str) -> str:
     return separator + rest
 
 
-def smtp_url(text: str) -> SecretUrl:
-    """Check scheme, host and port of an SMTP URL; mail/smtp_url reads the rest. Raises Wrong."""
+def transport_url(text: str) -> SecretUrl:
+    """Check scheme, host and port of an SMTP server's or an API's URL; mail/ reads the rest.
+
+    Raises Wrong.
+    """
+    if text.strip().lower().startswith("resend+"):
+        return _resend_url(text)
     example = "smtp+starttls://user:password@host:587"
     parts = _take_apart(text, example)
-    _check_scheme(parts, ("smtp", "smtps", "smtp+starttls"), example)
+    _check_scheme(parts, ("smtp", "smtps", "smtp+starttls", "resend+https"), example)
     _check_host(parts.hosts, example)
     if parts.path not in ("", "/"):
         raise Wrong("has a path, which SMTP does not know", _ENCODE)
@@ -213,6 +218,18 @@ def smtp_url(text: str) -> SecretUrl:
         raise Wrong("has a user but no password", f"write it as {example}")
     query = list(parts.query)
     return SecretUrl(text.strip(), parts.masked(query))
+
+
+def _resend_url(text: str) -> SecretUrl:
+    example = "resend+https://:API_KEY@api.resend.com"
+    parts = _take_apart(text, example)
+    _check_scheme(parts, ("resend+https", "resend+http"), example)
+    _check_host(parts.hosts, example)
+    if parts.path not in ("", "/") or parts.query:
+        raise Wrong("has something after host and port", f"write it as {example}")
+    if parts.user or not parts.password:
+        raise Wrong("has no API key where a password stands", f"write it as {example}")
+    return SecretUrl(text.strip(), parts.masked([]))
 
 
 def http_base(text: str) -> str:

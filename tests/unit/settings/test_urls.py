@@ -101,11 +101,11 @@ def test_wrong_database_urls_are_refused(text: str) -> None:
 )
 def test_wrong_smtp_urls_are_refused(text: str) -> None:
     with pytest.raises(Wrong):
-        urls.smtp_url(text)
+        urls.transport_url(text)
 
 
 @given(
-    st.sampled_from([urls.redis_url, urls.database_url, urls.smtp_url]),
+    st.sampled_from([urls.redis_url, urls.database_url, urls.transport_url]),
     st.sampled_from(["redis", "postgres", "smtp"]),
     st.text("abcXYZ0189-._~!$&'()*+,;=%/?#@:[]", max_size=20),
 )
