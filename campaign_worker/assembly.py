@@ -19,9 +19,8 @@ from campaign_worker.errors import MailNotSent, PayloadError, SettingsError
 from campaign_worker.intake import IntakeGate
 from campaign_worker.jobs import MailQueue
 from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
+from campaign_worker.mail.outgoing import AnyTransport, OutgoingOptions, build_transport
 from campaign_worker.mail.pace import SharedPace, Unpaced
-from campaign_worker.mail.smtp import SmtpTransport
-from campaign_worker.mail.smtp_url import parse as parse_smtp_url
 from campaign_worker.operations import database_options
 from campaign_worker.queue import ConnectionSpec, Job, Worker
 from campaign_worker.queue.backoff import backoff_delay
@@ -113,19 +112,18 @@ class Parts:
             self._queues[name] = MailQueue(self.redis, name, self._settings.bullmq_prefix)
         return self._queues[name]
 
-    def _build_transports(self) -> dict[str, SmtpTransport]:
+    def _build_transports(self) -> dict[str, AnyTransport]:
         settings = self._settings
+        options = OutgoingOptions(
+            max_connections=settings.smtp_max_connections or 1,
+            send_timeout_seconds=settings.send_timeout_seconds,
+            ehlo_name=settings.ehlo_name,
+            idle_timeout_seconds=settings.smtp_idle_timeout_seconds,
+            messages_per_connection=settings.smtp_messages_per_connection,
+            listener=self._listener,
+        )
         return {
-            name: SmtpTransport(
-                parse_smtp_url(url.get_secret_value(), _setting_of(name)),
-                name=name,
-                max_connections=settings.smtp_max_connections or 1,
-                ehlo_name=settings.ehlo_name,
-                send_timeout_seconds=settings.send_timeout_seconds,
-                idle_timeout_seconds=settings.smtp_idle_timeout_seconds,
-                messages_per_connection=settings.smtp_messages_per_connection,
-                listener=self._listener,
-            )
+            name: build_transport(name, url.get_secret_value(), _setting_of(name), options)
             for name, url in settings.transports.items()
         }
 
