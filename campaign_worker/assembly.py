@@ -17,11 +17,11 @@ from campaign_worker.delivery.retry import RetryPolicy
 from campaign_worker.delivery.routing import Routing
 from campaign_worker.errors import MailNotSent, PayloadError, SettingsError
 from campaign_worker.intake import IntakeGate
-from campaign_worker.jobs import MailQueue
+from campaign_worker.jobs import MailQueue, QueueEpochs
 from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
 from campaign_worker.mail.outgoing import AnyTransport, OutgoingOptions, build_transport
 from campaign_worker.mail.pace import SharedPace, Unpaced
-from campaign_worker.operations import database_options
+from campaign_worker.operations import database_options, recovery_options
 from campaign_worker.queue import ConnectionSpec, Job, Worker
 from campaign_worker.queue.backoff import backoff_delay
 from campaign_worker.sequence.scheduler import Scheduler
@@ -43,8 +43,6 @@ from metrics import Fanout, Listener
 log = structlog.get_logger(__name__)
 
 _REDIS_REPLY_SECONDS = 5.0
-_OVERDUE_SECONDS = 5.0
-"""Rows are looked at by the reconciler when their job should have run this long ago."""
 
 
 class Parts:
@@ -59,7 +57,8 @@ class Parts:
             queue.name: MailQueue(self.redis, queue.name, settings.bullmq_prefix)
             for queue in settings.queues
         }
-        self._scheduler = Scheduler(self._queue_of, settings.queues[0].name)
+        epochs = QueueEpochs(self.redis, list(self._queues), settings.bullmq_prefix)
+        self._scheduler = Scheduler(self._queue_of, settings.queues[0].name, epochs)
         self.database = Database(database_options(settings))
         self.ledger = PostgresLedger(
             self.database,
@@ -128,12 +127,7 @@ class Parts:
         }
 
     def _build_reconciler(self) -> Reconciler:
-        recovery = PostgresRecovery(
-            self.database,
-            lease_seconds=self._settings.lease_seconds,
-            overdue_seconds=_OVERDUE_SECONDS,
-            resend_ambiguous=self._settings.ambiguous_send is AmbiguousSend.RESEND,
-        )
+        recovery = PostgresRecovery(self.database, recovery_options(self._settings))
         interval = self._settings.reconcile_interval_seconds
         return Reconciler(recovery, self._scheduler, self._listener, interval_seconds=interval)
 

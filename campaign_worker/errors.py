@@ -20,6 +20,7 @@ CampaignWorkerError
 ├── HttpLost                 no answer came to a request that was written
 ├── MailNotSent              why a mail's job failed: its failedReason
 ├── RowRefused               Postgres refuses a value of one row, and no other
+├── ReconcilerTaken          another process reconciles now
 ├── MigrationError           the schema is not ours, or not what the code expects
 ├── CredentialsRefused       a server answered: wrong user, password or database
 ├── EmbeddedServerError      a server of the embedded stack did not start or stop as it should
@@ -208,6 +209,14 @@ class MailNotSent(CampaignWorkerError):
 
 class RowRefused(CampaignWorkerError):
     """Postgres refuses a value of one row; `cause` is the driver's text. The others are fine."""
+
+
+class ReconcilerTaken(CampaignWorkerError):
+    """Another process reconciles; its lease is over in `seconds_left` unless it renews it."""
+
+    def __init__(self, seconds_left: float) -> None:
+        super().__init__(f"another process reconciles, for {seconds_left:.1f} s more at least")
+        self.seconds_left = seconds_left
 
 
 class MigrationError(CampaignWorkerError):

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import redis.asyncio as aioredis
+from redis.exceptions import RedisError
 
-from campaign_worker.queue.producer import JobSpec, Producer
+from campaign_worker.delivery.payload import CAMPAIGN_FIELDS, KNOWN_JOBS
+from campaign_worker.errors import RedisAway
+from campaign_worker.queue.producer import Group, JobSpec, Producer
+from campaign_worker.queue.survey import Survey
 from campaign_worker.sequence.jobs import MailJob
+
+_WRITE_EPOCH = """
+if (redis.call("GET", KEYS[1]) or "") ~= ARGV[1] then
+  return 0
+end
+redis.call("SET", KEYS[1], ARGV[2])
+return 1
+"""
 
 
 class MailQueue:
@@ -30,9 +43,56 @@ class MailQueue:
         found = await self._producer.revive_known(job_ids)
         return [None if state == "absent" else state != "untouched" for state in found]
 
+    async def promote(self, job_ids: Sequence[str]) -> int:
+        """Let delayed jobs run at once; how many were delayed."""
+        return await self._producer.promote(job_ids)
+
+    def survey(self) -> Survey:
+        """Begin a look over the queue for many jobs."""
+        return self._producer.survey()
+
+    async def set_aside(
+        self, campaign_id: int, *, delay_seconds: float, spread_seconds: float
+    ) -> tuple[int, int]:
+        """Put off a campaign's jobs among the oldest that wait; (looked at, put off)."""
+        return await self._producer.set_aside(
+            Group(str(campaign_id), KNOWN_JOBS, CAMPAIGN_FIELDS),
+            delay_ms=round(delay_seconds * 1000),
+            spread_ms=round(spread_seconds * 1000),
+        )
+
     async def counts(self) -> dict[str, int]:
         """Return the number of jobs by state."""
         return await self._producer.counts()
+
+
+class QueueEpochs:
+    """The epoch keys of some queues: words that vanish with what else Redis loses."""
+
+    def __init__(self, client: aioredis.Redis, queues: Sequence[str], prefix: str) -> None:
+        self._client = client
+        self._write = client.register_script(_WRITE_EPOCH)
+        self._keys = {queue: f"{prefix}:campaign-worker:epoch:{queue}" for queue in queues}
+
+    async def read(self) -> Mapping[str, str | None]:
+        """Read each key; None where there is none. Raises RedisAway."""
+        found = await _answered(lambda: self._client.mget(list(self._keys.values())))
+        return {
+            queue: value.decode() if isinstance(value, bytes) else value
+            for queue, value in zip(self._keys, found, strict=True)
+        }
+
+    async def write(self, queue: str, epoch: str, *, instead_of: str | None) -> bool:
+        """Write one, in place of what is expected there; False when it said something else."""
+        arguments = [instead_of or "", epoch]
+        return bool(await _answered(lambda: self._write(keys=[self._keys[queue]], args=arguments)))
+
+
+async def _answered(ask: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await ask()
+    except (RedisError, OSError, TimeoutError) as error:
+        raise RedisAway(f"Redis: {error}") from error
 
 
 def _spec(job: MailJob) -> JobSpec:

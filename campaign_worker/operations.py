@@ -8,19 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from campaign_worker.errors import CampaignWorkerError, PayloadError
-from campaign_worker.jobs import MailQueue
+from campaign_worker.jobs import MailQueue, QueueEpochs
 from campaign_worker.queue import ConnectionSpec
+from campaign_worker.queue.standing import Standing
 from campaign_worker.sequence.jobs import mail_job
 from campaign_worker.sequence.scheduler import Scheduler
-from campaign_worker.settings import Pooler, Settings
+from campaign_worker.settings import AmbiguousSend, Pooler, Settings
 from campaign_worker.startup import ping_redis
 from campaign_worker.storage.campaigns import Campaigns
 from campaign_worker.storage.database import Database, DatabaseOptions
 from campaign_worker.storage.doubts import Doubts, Selection, Verdict
+from campaign_worker.storage.recovery import RecoveryOptions
 from shutdown import Deadline
 
 _CLOSE_SECONDS = 2.0
 _CAMPAIGNS_SHOWN = 20
+
+_ON_THEIR_WAY = (Standing.DELAYED, Standing.UNDERWAY)
 
 Progress = Callable[[int, int], None]
 
@@ -34,8 +38,19 @@ class Status:
     untrue_counts: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Everything that a command works with, open while the command runs."""
+
+    database: Database
+    queues: dict[str, MailQueue]
+    campaigns: Campaigns
+    doubts: Doubts
+    scheduler: Scheduler
+
+
 class NoSuchCampaign(CampaignWorkerError):
-    """There is no campaign of this id."""
+    """There is no campaign of this id, or it cannot do what was asked."""
 
 
 def database_options(settings: Settings) -> DatabaseOptions:
@@ -48,15 +63,28 @@ def database_options(settings: Settings) -> DatabaseOptions:
     )
 
 
+def recovery_options(settings: Settings) -> RecoveryOptions:
+    """Describe the reconciler as the settings say; its lease outlives a missed tick."""
+    return RecoveryOptions(
+        lease_seconds=settings.lease_seconds,
+        overdue_seconds=settings.reconcile_overdue_seconds,
+        resend_ambiguous=settings.ambiguous_send is AmbiguousSend.RESEND,
+        quarantine_deaths=settings.quarantine_deaths,
+        hold_seconds=2 * settings.reconcile_interval_seconds + 1,
+    )
+
+
 async def enqueue(settings: Settings, campaign_id: str, progress: Progress) -> int:
     """Make the missing rows of a campaign and a job for each pending one; how many are pending.
 
     Idempotent: rows first, jobs second, both under fixed ids. `progress(done, total)` is called
     after each page. Raises NoSuchCampaign, PayloadError, Away and CredentialsRefused.
     """
-    number = _campaign_number(campaign_id)
+    number = campaign_number(campaign_id)
     queue_name = settings.queues[0].name
-    async with _connected(settings) as (campaigns, queues, _):
+    async with connected(settings) as stores:
+        campaigns, queue = stores.campaigns, stores.queues[queue_name]
+        survey = queue.survey()
         opened = await campaigns.open(number)
         if opened is None:
             raise NoSuchCampaign(f"there is no campaign {number} in {settings.database_schema}")
@@ -69,7 +97,10 @@ async def enqueue(settings: Settings, campaign_id: str, progress: Progress) -> i
                 mail_job(number, row.recipient_id, row.step, delay_seconds=row.due_in_seconds)
                 for row in page
             ]
-            await queues[queue_name].revive(jobs)
+            standings = await survey.look([job.id for job in jobs])
+            await queue.revive(
+                [job for job, at in zip(jobs, standings, strict=True) if at not in _ON_THEIR_WAY]
+            )
             done += len(page)
             progress(done, max(total, done))
         return done
@@ -77,18 +108,18 @@ async def enqueue(settings: Settings, campaign_id: str, progress: Progress) -> i
 
 async def status(settings: Settings) -> Status:
     """Read how things stand. Raises Away and CredentialsRefused."""
-    async with _connected(settings) as (campaigns, queues, _):
+    async with connected(settings) as stores:
         return Status(
-            queues={name: await queue.counts() for name, queue in queues.items()},
-            campaigns=await campaigns.overview(_CAMPAIGNS_SHOWN),
-            untrue_counts=await campaigns.untrue_counts(),
+            queues={name: await queue.counts() for name, queue in stores.queues.items()},
+            campaigns=await stores.campaigns.overview(_CAMPAIGNS_SHOWN),
+            untrue_counts=await stores.campaigns.untrue_counts(),
         )
 
 
 async def list_doubts(settings: Settings, selection: Selection, limit: int) -> list[dict[str, Any]]:
     """Read the mails whose outcome SMTP could not tell. Raises Away and CredentialsRefused."""
-    async with _connected(settings) as (_, _, doubts):
-        return await doubts.list(selection, limit)
+    async with connected(settings) as stores:
+        return await stores.doubts.list(selection, limit)
 
 
 async def decide_doubts(settings: Settings, selection: Selection, verdict: Verdict) -> int:
@@ -96,37 +127,44 @@ async def decide_doubts(settings: Settings, selection: Selection, verdict: Verdi
 
     Mails that are to be sent again get a job at once. Raises Away and CredentialsRefused.
     """
-    async with _connected(settings) as (_, queues, doubts):
-        rows = await doubts.decide(selection, verdict)
+    async with connected(settings) as stores:
+        rows = await stores.doubts.decide(selection, verdict)
         if verdict is Verdict.RESEND and rows:
-            await Scheduler(queues.__getitem__, settings.queues[0].name).revive(rows)
+            await stores.scheduler.revive(rows)
         return len(rows)
 
 
 @contextlib.asynccontextmanager
-async def _connected(
-    settings: Settings,
-) -> AsyncIterator[tuple[Campaigns, dict[str, MailQueue], Doubts]]:
+async def connected(settings: Settings) -> AsyncIterator[Connected]:
+    """Open everything that a command works with. Raises Away and CredentialsRefused."""
     client = ConnectionSpec.of(settings.redis_url.get_secret_value()).client()
     database = Database(database_options(settings))
+    prefix = settings.bullmq_prefix
+    queues = {spec.name: MailQueue(client, spec.name, prefix) for spec in settings.queues}
+
+    def queue_of(name: str) -> MailQueue:
+        # A row may name a queue that the settings do not.
+        return queues.get(name) or MailQueue(client, name, prefix)
+
+    epochs = QueueEpochs(client, list(queues), prefix)
     try:
         await ping_redis(client)
         await database.open()
         await database.check_schema()
-        yield (
-            Campaigns(database),
-            {
-                spec.name: MailQueue(client, spec.name, settings.bullmq_prefix)
-                for spec in settings.queues
-            },
-            Doubts(database),
+        yield Connected(
+            database=database,
+            queues=queues,
+            campaigns=Campaigns(database),
+            doubts=Doubts(database),
+            scheduler=Scheduler(queue_of, settings.queues[0].name, epochs),
         )
     finally:
         await database.close(Deadline.after(_CLOSE_SECONDS))
         await client.aclose()
 
 
-def _campaign_number(text: str) -> int:
+def campaign_number(text: str) -> int:
+    """Read a campaign's id. Raises PayloadError."""
     if not (text.isascii() and text.isdigit()):
         raise PayloadError("CAMPAIGN_ID", f"must be a number, not {text!r}")
     return int(text)

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import typer
 
-from campaign_worker.cli import check, demo, enqueue, in_doubt, migrate, run, status, version
+from campaign_worker.cli import (
+    check,
+    demo,
+    enqueue,
+    in_doubt,
+    migrate,
+    pause,
+    recover,
+    resume,
+    run,
+    status,
+    version,
+)
 
 _HELP = """Sends the e-mails of BullMQ campaigns, and can be redeployed at any second.
 
@@ -22,6 +34,10 @@ Examples:
   campaign-worker run                  work until SIGTERM, then drain and leave
 
   campaign-worker enqueue 42           add a job per pending recipient
+
+  campaign-worker pause 42             and resume 42: no further mail begins, or all go on
+
+  campaign-worker recover              a job for every mail, after Redis lost some
 
   campaign-worker status --json        counts for scripts
 
@@ -42,7 +58,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (run, demo, migrate, check, enqueue, status, version):
+for module in (run, demo, migrate, check, enqueue, pause, resume, recover, status, version):
     app.command(module.NAME)(module.command)
 app.add_typer(in_doubt.app, name=in_doubt.NAME)
 

@@ -19,6 +19,7 @@ from campaign_worker.errors import PayloadError
 SEND_EMAIL = "send-email"
 FOLLOW_UP = "follow-up"
 KNOWN_JOBS = (SEND_EMAIL, FOLLOW_UP)
+CAMPAIGN_FIELDS = ("campaignId", "campaign_id")
 
 _BIGINT_MAX = 2**63 - 1
 _RECIPIENTS_MAX = 100

@@ -1,21 +1,20 @@
-"""What a crash left behind is found again: expired leases, due rows without a job.
+"""What crashes left behind is found again: expired leases, due rows without a live job.
 
-Also completes campaigns of which nothing is open any more.
-
-Runs at start and then at an interval, in every replica: each step is one that two may do at once.
+Also wakes the jobs of resumed campaigns, and completes campaigns of which nothing is open. One
+replica at a time: whoever holds the lease. Ticks at start and then at an interval.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import contextlib
 
 import structlog
 
-from campaign_worker.delivery.requests import InlineMail
-from campaign_worker.errors import Away
+from campaign_worker.delivery.restoring import Restoring, revive
+from campaign_worker.delivery.revival import BEGINNING, Recovery, Revival
+from campaign_worker.delivery.waking import Waking
+from campaign_worker.errors import Away, ReconcilerTaken
 from metrics import Listener, RowsReconciled
 from shutdown import StartStop
 
@@ -24,52 +23,8 @@ log = structlog.get_logger(__name__)
 PAGE = 1000
 PAGES_PER_TICK = 5
 
-
-@dataclass(frozen=True, slots=True)
-class DueRow:
-    """A row that is due and scheduled, with what is known of its job."""
-
-    id: int
-    campaign_id: int | None
-    recipient_id: int | None
-    step: int
-    idempotency_key: str | None
-    inline: InlineMail | None
-    queue: str | None
-    job_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What became of expired leases: rows scheduled again, put in doubt, sent again by policy."""
-
-    scheduled: int
-    in_doubt: int
-    resent: int
-
-
-class Recovery(Protocol):
-    """What the reconciler asks of the ledger. Raises errors.DatabaseAway."""
-
-    async def resolve_expired(self) -> Resolved:
-        """Take rows from owners whose lease ran out."""
-        ...
-
-    async def due_rows(self, after: int, limit: int) -> Sequence[DueRow]:
-        """Rows overdue for a while, by id, from after the given one."""
-        ...
-
-    async def complete_campaigns(self) -> Sequence[int]:
-        """Complete campaigns of which nothing is open any more."""
-        ...
-
-
-class Revival(Protocol):
-    """What the reconciler asks of the queue. Raises errors.RedisAway."""
-
-    async def revive(self, rows: Sequence[DueRow]) -> int:
-        """Give each row a live job unless it has one; how many needed it."""
-        ...
+_RELEASE_SECONDS = 1.0
+_TAKEN_PAUSE_SECONDS = 0.05
 
 
 class Reconciler(StartStop):
@@ -83,7 +38,9 @@ class Reconciler(StartStop):
         self._revival = revival
         self._listener = listener
         self._interval_seconds = interval_seconds
-        self._after = 0
+        self._restoring = Restoring(recovery, revival)
+        self._waking = Waking(recovery, revival)
+        self._after = BEGINNING
         self._task: asyncio.Task[None] | None = None
 
     async def _start(self) -> None:
@@ -91,39 +48,70 @@ class Reconciler(StartStop):
 
     async def _stop(self) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        # Nobody waits for the end of a lease that its holder gave up.
+        with contextlib.suppress(Away, TimeoutError):
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await self._recovery.release()
 
-    async def tick(self) -> None:
-        """Look once. Raises errors.Away."""
+    async def tick(self) -> bool:
+        """Look once; whether the next look should come at once.
+
+        Raises errors.Away, and ReconcilerTaken when another replica reconciles.
+        """
         resolved = await self._recovery.resolve_expired()
         self._report("lease_expired_scheduled", resolved.scheduled)
         self._report("lease_expired_in_doubt", resolved.in_doubt)
+        self._report("lease_expired_quarantined", resolved.quarantined)
         self._report("in_doubt_resent", resolved.resent)
-        for _ in range(PAGES_PER_TICK):
-            rows = await self._recovery.due_rows(self._after, PAGE)
-            self._report("job_revived", await self._revival.revive(rows) if rows else 0)
-            # The walk goes on where it was: a long backlog does not hide what lies behind it.
-            self._after = rows[-1].id if len(rows) == PAGE else 0
-            if self._after == 0:
-                break
+        restored = await self._restoring.step()
+        self._report("job_restored", restored.revived)
+        hungry = await self._walk()
+        woken = await self._waking.step()
+        self._report("job_woken", woken.count)
         completed = await self._recovery.complete_campaigns()
         for campaign in completed:
             log.info("campaign completed", campaign=campaign)
         if completed:
             self._listener.on_event(RowsReconciled("campaign_completed", len(completed)))
+        return restored.more or hungry or woken.more
+
+    async def _walk(self) -> bool:
+        """Look at overdue rows, a bounded number; whether most of them were in need."""
+        sweep = self._revival.sweep()
+        looked = revived = 0
+        rows = await self._recovery.jobless_rows(PAGE)
+        revived += await revive(self._recovery, sweep, rows)
+        for _ in range(PAGES_PER_TICK):
+            rows = await self._recovery.due_rows(self._after, PAGE, every=False)
+            revived += await revive(self._recovery, sweep, rows)
+            looked += len(rows)
+            # The walk goes on where it was: a long backlog does not hide what lies behind it.
+            self._after = rows[-1].cursor if len(rows) == PAGE else BEGINNING
+            if self._after is BEGINNING:
+                break
+        self._report("job_revived", revived)
+        return self._after is not BEGINNING and revived * 2 > looked
 
     async def _tick_for_ever(self) -> None:
         while True:
+            pause_seconds = self._interval_seconds
             try:
-                await self.tick()
+                if await self.tick():
+                    pause_seconds = 0.0
+            except ReconcilerTaken as taken:
+                # Its holder renews it, or is gone: then nobody should wait for a whole interval.
+                left_seconds = taken.seconds_left + _TAKEN_PAUSE_SECONDS
+                pause_seconds = min(left_seconds, self._interval_seconds)
             except Away as error:
                 # Its own users hold intake and say so; this only looks again later.
                 log.debug("not reconciled", error=str(error))
             except Exception:
                 log.exception("not reconciled")
-            await asyncio.sleep(self._interval_seconds)
+            await asyncio.sleep(pause_seconds)
 
     def _report(self, kind: str, count: int) -> None:
         if count:

@@ -91,6 +91,7 @@ def settings_of(stack: EmbeddedStack, pace: Pace) -> Mapping[str, str]:
         "CONCURRENCY": str(pace.concurrency),
         "DRAIN_SECONDS": "30",
         "RECONCILE_INTERVAL_SECONDS": "5",
+        "RECONCILE_OVERDUE_SECONDS": "5",
         # A minute, the default, is as long as a demo may last.
         "RETRY_4XX_FLOOR_SECONDS": "1",
         "LOG_FORMAT": "json",

@@ -1,4 +1,4 @@
-"""Adds jobs as a Node 6 producer does, brings finished or lost ones back, and counts states.
+"""Adds jobs as a Node 6 producer does; revives, wakes, puts off and counts those that are there.
 
 Owns no connection: the client is the caller's, with its own retries. Adding under a fixed id, and
 reviving, can be repeated safely.
@@ -7,9 +7,9 @@ reviving, can be repeated safely.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import msgpack
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -24,6 +24,7 @@ from campaign_worker.queue.jsonvalue import to_json
 from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.protocol import Call
 from campaign_worker.queue.scripts import load_scripts
+from campaign_worker.queue.survey import Survey
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -35,6 +36,9 @@ Revival: TypeAlias = Literal["added", "reprocessed", "requeued", "untouched"]
 
 _PRIORITY_LIMIT = 2**21 - 1
 _BATCH = 500
+_NOT_DELAYED = -3
+GROUP_LOOK = 1000
+"""Jobs that one step of set_aside looks at."""
 _SYNC_SECONDS = 300.0
 _UNSUPPORTED = ("parent", "repeat", "repeatJobKey", "debounce", "sizeLimit")
 _STATES = {
@@ -81,6 +85,15 @@ class JobSpec:
         if backoff is not None:
             opts["backoff"] = backoff
         return {SHORT_NAMES.get(key, key): item for key, item in opts.items() if item is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Jobs of these names whose data has `value` in the first of `fields` that it has."""
+
+    value: str
+    job_names: tuple[str, ...]
+    fields: tuple[str, ...]
 
 
 class Producer:
@@ -133,6 +146,26 @@ class Producer:
         calls = [self._revive(job_id, reset_attempts=reset_attempts) for job_id in job_ids]
         return [_found(_text(reply)) for reply in await self._run(calls)]
 
+    async def promote(self, job_ids: Sequence[str]) -> int:
+        """Let delayed jobs run at once; how many were delayed (promote-9.lua)."""
+        calls = [self._promote(job_id) for job_id in job_ids]
+        replies = await self._run(calls, refusals=(_NOT_DELAYED,))
+        return sum(int(reply) == 0 for reply in replies)
+
+    def survey(self) -> Survey:
+        """Begin a look over the queue for many jobs."""
+        return Survey(self._keys, self._run, self._page)
+
+    async def set_aside(self, group: Group, *, delay_ms: int, spread_ms: int) -> tuple[int, int]:
+        """Put off the jobs of a group among the oldest that wait; (looked at, put off)."""
+        now_ms = await self._now_ms()
+        due = (now_ms + delay_ms, now_ms + delay_ms + spread_ms)
+        arguments = (self._keys.base, GROUP_LOOK, *due, group.value, len(group.job_names))
+        keys = self._keys.all_of("wait", "delayed", "marker")
+        call = Call(self._scripts["setAside"], keys, (*arguments, *group.job_names, *group.fields))
+        ((looked, moved),) = await self._run([call])
+        return int(looked), int(moved)
+
     async def counts(self) -> dict[str, int]:
         """How many jobs stand in each state, by Node's names of the states."""
         async with self._client.pipeline(transaction=False) as pipeline:
@@ -159,6 +192,13 @@ class Producer:
         script, kinds = _way_in(opts)
         return Call(self._scripts[script], self._keys.all_of(*kinds), arguments)
 
+    def _promote(self, job_id: str) -> Call:
+        keys = self._keys.all_of(
+            *("delayed", "wait", "paused", "meta", "prioritized", "active", "pc", "events"),
+            "marker",
+        )
+        return Call(self._scripts["promote"], keys, (self._keys.base, job_id))
+
     def _revive(self, job_id: str, *, reset_attempts: bool) -> Call:
         keys = (
             *(self._keys.job(job_id), self._keys.lock(job_id)),
@@ -167,17 +207,24 @@ class Producer:
         )
         return Call(self._scripts["revive"], keys, (job_id, "1" if reset_attempts else "0"))
 
-    async def _run(self, calls: Sequence[Call]) -> list[Any]:
+    async def _page(self, key: str, first: int, last: int) -> list[str]:
+        try:
+            reply = await cast("Awaitable[list[Any]]", self._client.lrange(key, first, last))
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise RedisAway(str(error)) from error
+        return [_text(job_id) for job_id in reply]
+
+    async def _run(self, calls: Sequence[Call], refusals: tuple[int, ...] = ()) -> list[Any]:
         replies: list[Any] = []
         for start in range(0, len(calls), _BATCH):
             batch = calls[start : start + _BATCH]
             try:
-                replies += await self._run_batch(batch)
+                replies += await self._run_batch(batch, refusals)
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 raise RedisAway(str(error)) from error
         return replies
 
-    async def _run_batch(self, calls: Sequence[Call]) -> list[Any]:
+    async def _run_batch(self, calls: Sequence[Call], refusals: tuple[int, ...]) -> list[Any]:
         replies = await self._pipeline(calls)
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
@@ -190,7 +237,7 @@ class Producer:
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
-            if isinstance(reply, int) and reply < 0:
+            if isinstance(reply, int) and reply < 0 and reply not in refusals:
                 raise ResponseError(f"the script refused a job with code {reply}")
         return replies
 

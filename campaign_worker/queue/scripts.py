@@ -68,12 +68,16 @@ UPSTREAM = {
         "addDelayedJob-6.lua",
         "33d07c0c376c760fa7dea3f4c5905b9900ca6e96b6bcf994fa56b38d8afe7673",
     ),
+    "promote": (
+        "promote-9.lua",
+        "06c562bf39eaaa21ac81963c16f5dce60d92e0a3966083e1f2389d55c3279459",
+    ),
     "addPrioritizedJob": (
         "addPrioritizedJob-9.lua",
         "5c72b69e53d0687dd4995dfefca4b7d2922f384ff4caab263bed62e7c837d6a9",
     ),
 }
-OWN = ("restoreMarker", "claimedBy", "inspect", "revive")
+OWN = ("restoreMarker", "claimedBy", "inspect", "revive", "survey", "setAside")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
 from campaign_worker.delivery.ports import JobView
-from campaign_worker.delivery.reconciler import DueRow
+from campaign_worker.delivery.revival import DueRow
 from campaign_worker.delivery.settlements import NextStep
 from campaign_worker.errors import RedisAway
-from campaign_worker.sequence.jobs import MailJob, inline_job, mail_job
+from campaign_worker.sequence.jobs import mail_job
+from campaign_worker.sequence.sweep import JobQueue, QueueSweep
 
 log = structlog.get_logger(__name__)
 
 
-class JobQueue(Protocol):
-    """What this module needs of a queue. Raises errors.RedisAway."""
+class Epochs(Protocol):
+    """The epoch keys of our queues. Raises errors.RedisAway."""
 
-    async def add(self, job: MailJob) -> None:
-        """Add a job; adding a known id again changes nothing."""
+    async def read(self) -> Mapping[str, str | None]:
+        """Read each; None where there is none."""
         ...
 
-    async def revive(self, jobs: Sequence[MailJob]) -> list[bool]:
-        """Give each job life: add it, or bring it back; whether it needed that."""
-        ...
-
-    async def revive_known(self, job_ids: Sequence[str]) -> list[bool | None]:
-        """Bring back jobs that exist: whether each needed it, None where there is none."""
+    async def write(self, queue: str, epoch: str, *, instead_of: str | None) -> bool:
+        """Write one, in place of what is expected there; False when it said something else."""
         ...
 
 
 class Scheduler:
     """Fulfils delivery's NextSteps and Revival over the queues by name."""
 
-    def __init__(self, queue_of: Callable[[str], JobQueue], default_queue: str) -> None:
+    def __init__(
+        self, queue_of: Callable[[str], JobQueue], default_queue: str, epochs: Epochs
+    ) -> None:
         self._queue_of = queue_of
         self._default_queue = default_queue
+        self._epochs = epochs
 
     async def add(self, step: NextStep, job: JobView) -> None:
         """Add the follow-up's job beside the job of the step before it.
@@ -57,28 +56,18 @@ class Scheduler:
         except RedisAway:
             log.warning("follow-up left to the reconciler", follow_up=follow_up.id)
 
+    def sweep(self) -> QueueSweep:
+        """Begin a look over the queues."""
+        return QueueSweep(self._queue_of, self._default_queue)
+
     async def revive(self, rows: Sequence[DueRow]) -> int:
         """Give each row a live job unless it has one; how many needed it."""
-        by_queue: dict[str, list[DueRow]] = defaultdict(list)
-        for row in rows:
-            by_queue[row.queue or self._default_queue].append(row)
-        return sum([await _revive(self._queue_of(name), few) for name, few in by_queue.items()])
+        return await self.sweep().revive(rows)
 
+    async def epochs(self) -> Mapping[str, str | None]:
+        """Read the epoch key of each of our queues; None where there is none."""
+        return await self._epochs.read()
 
-async def _revive(queue: JobQueue, rows: Sequence[DueRow]) -> int:
-    """Look first under the id that the app gave; a row's job may also be one of ours by now."""
-    jobs = {row.id: _job_of(row) for row in rows}
-    foreign = {row.id: row.job_id for row in rows if row.job_id not in (None, jobs[row.id].id)}
-    found = dict(
-        zip(foreign, await queue.revive_known([str(one) for one in foreign.values()]), strict=True)
-    )
-    ours = [jobs[row.id] for row in rows if found.get(row.id) is None]
-    return sum(bool(needed) for needed in (*found.values(), *await queue.revive(ours)))
-
-
-def _job_of(row: DueRow) -> MailJob:
-    if row.inline is not None and row.idempotency_key is not None:
-        return inline_job(row.id, row.idempotency_key, row.campaign_id, row.inline)
-    if row.campaign_id is None or row.recipient_id is None:
-        raise AssertionError("the schema lets no row be neither a campaign's nor self-contained")
-    return mail_job(row.campaign_id, row.recipient_id, row.step)
+    async def write_epoch(self, queue: str, epoch: str, *, instead_of: str | None) -> bool:
+        """Write one, in place of what is expected there; False when it said something else."""
+        return await self._epochs.write(queue, epoch, instead_of=instead_of)

@@ -32,6 +32,21 @@ class ProcessSettings(Base):
         le=3600,
         description="How often rows without a live job and leases that ran out are looked for.",
     )
+    reconcile_overdue_seconds: Annotated[float, About(unit="s")] = Field(
+        default=120.0,
+        ge=0,
+        le=86_400,
+        description="How long a row must have been due before its job is looked for. Rows of "
+        "follow-ups that never had a job are looked for after 5 s.",
+    )
+    quarantine_deaths: Annotated[int, About(unit="processes")] = Field(
+        default=5,
+        ge=1,
+        le=1000,
+        description="After so many processes have ended with a mail in hand it is failed as "
+        "quarantined, and goes out only if an operator says so. From the second on it is sent "
+        "alone in its process.",
+    )
     port: int = Field(
         default=8080,
         ge=1,

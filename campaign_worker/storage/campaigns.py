@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from campaign_worker.delivery.revival import DueRow
 from campaign_worker.storage.database import Database
+from campaign_worker.storage.recovery import due_row
 
 _PAGE = 1000
 
@@ -47,6 +49,29 @@ class Campaigns:
         if not rows:
             return None
         return OpenedCampaign(campaign_id, rows[0]["name"], rows[0]["status"])
+
+    async def status(self, campaign_id: int) -> str | None:
+        """How the campaign stands; None when there is none."""
+        rows = await self._database.fetch("campaign_status", campaign_id)
+        return rows[0]["status"] if rows else None
+
+    async def change_status(self, campaign_id: int, *, before: str, after: str) -> bool:
+        """Bring it from one status to another; False when it had a third one."""
+        return bool(await self._database.fetch("set_campaign_status", campaign_id, after, before))
+
+    async def being_woken(self, campaign_id: int, seconds: float) -> None:
+        """Keep the reconciler from waking its jobs for so long: somebody else does."""
+        await self._database.fetch("wake_by_command", campaign_id, seconds)
+
+    async def due_pages(self, campaign_id: int) -> AsyncIterator[Sequence[DueRow]]:
+        """Pages of due rows, by id."""
+        after = 0
+        while True:
+            rows = await self._database.fetch("resumed_rows", campaign_id, after, _PAGE)
+            if not rows:
+                return
+            after = rows[-1]["id"]
+            yield [due_row(row) for row in rows]
 
     async def fan_out(self, campaign_id: int, queue: str) -> int:
         """Make the missing rows of first mails, page by page; how many were made."""

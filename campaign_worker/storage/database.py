@@ -7,6 +7,8 @@ transaction, because the next one may reach another server connection.
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +47,13 @@ class Database:
         self.options = options
         self.sql = load_statements(options.schema)
         self._pool: asyncpg.Pool | None = None
+        self._away = False
+        self._back_at = -math.inf
+
+    @property
+    def steady_seconds(self) -> float:
+        """How long Postgres has not been away, as far as this process saw; 0 while it is."""
+        return 0.0 if self._away else time.monotonic() - self._back_at
 
     async def open(self) -> None:
         """Open the pool. Raises DatabaseAway, CredentialsRefused."""
@@ -85,9 +94,20 @@ class Database:
         """
         if self._pool is None:
             raise DatabaseAway("Postgres: the pool is not open")
+        try:
+            async with self._begun(self._pool) as connection:
+                if self._away:
+                    self._away, self._back_at = False, time.monotonic()
+                yield connection
+        except DatabaseAway:
+            self._away = True
+            raise
+
+    @contextlib.asynccontextmanager
+    async def _begun(self, pool: asyncpg.Pool) -> AsyncIterator[PoolConnectionProxy]:
         with statement_errors():
             async with (
-                self._pool.acquire(timeout=self.options.connect_timeout_seconds) as connection,
+                pool.acquire(timeout=self.options.connect_timeout_seconds) as connection,
                 connection.transaction(),
             ):
                 if self.options.transaction_pooler:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from campaign_worker.delivery.reconciler import DueRow
+from campaign_worker.delivery.revival import DueRow
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.recovery import due_row
 

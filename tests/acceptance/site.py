@@ -81,6 +81,7 @@ class Site:
             "DRAIN_SECONDS": "20",
             "RETRY_4XX_FLOOR_SECONDS": "0",
             "TRANSPORT_PROBE_SECONDS": "0.2",
+            "RECONCILE_OVERDUE_SECONDS": "5",
             "LOG_FORMAT": "json",
             **(env or {}),
         }

@@ -4,6 +4,8 @@ SELECT c.id, c.name, c.status,
         WHERE m.campaign_id = c.id AND m.state = 'scheduled') AS scheduled,
        (SELECT count(*) FROM {schema}.messages m
         WHERE m.campaign_id = c.id AND m.state = 'sending') AS sending,
+       (SELECT count(*) FROM {schema}.messages m
+        WHERE m.campaign_id = c.id AND m.state = 'failed' AND m.reason = 'quarantined') AS quarantined,
        k.sent_count, k.failed_count, k.skipped_count, k.in_doubt_count, k.bounced_count,
        k.complained_count, k.unsubscribed_count, k.open_count, k.unique_open_count,
        k.machine_open_count, k.click_count, k.unique_click_count, k.machine_click_count

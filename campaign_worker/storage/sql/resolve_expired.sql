@@ -1,18 +1,27 @@
 -- A lease is honoured for one full length after Postgres itself has started: while it was away nobody
--- could renew.
+-- could renew. What had begun to be sent is in doubt, unless its provider takes the request again.
+-- A row whose owners died $3 times is the likely cause: it goes out no more by itself.
 UPDATE {schema}.messages m
-SET state = CASE WHEN e.marked_at IS NULL THEN 'scheduled' ELSE 'in_doubt' END,
-    reason = CASE WHEN e.marked_at IS NULL THEN NULL ELSE 'owner_lost_after_mark' END,
+SET state = e.fate,
+    reason = CASE e.fate WHEN 'in_doubt' THEN 'owner_lost_after_mark'
+                         WHEN 'failed' THEN 'quarantined' END,
     detail = 'the lease ran out',
     deaths = m.deaths + 1,
-    token = CASE WHEN e.marked_at IS NULL THEN NULL ELSE m.token END,
+    token = CASE WHEN e.fate = 'scheduled' THEN NULL ELSE m.token END,
+    marked_at = CASE WHEN e.fate = 'in_doubt' THEN coalesce(m.marked_at, m.first_marked_at) END,
     lease_until = NULL,
-    settled_at = CASE WHEN e.marked_at IS NULL THEN NULL ELSE clock_timestamp() END
+    settled_at = CASE WHEN e.fate = 'scheduled' THEN NULL ELSE clock_timestamp() END
 FROM (
-    SELECT x.id, x.marked_at FROM {schema}.messages x
+    SELECT x.id, CASE
+        WHEN x.marked_at IS NOT NULL AND NOT coalesce(x.replay_until > clock_timestamp(), false)
+            THEN 'in_doubt'
+        WHEN x.deaths + 1 < $3::integer THEN 'scheduled'
+        WHEN coalesce(x.marked_at, x.first_marked_at) IS NOT NULL THEN 'in_doubt'
+        ELSE 'failed' END AS fate
+    FROM {schema}.messages x
     WHERE x.state = 'sending' AND x.lease_until < clock_timestamp()
       AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => $1::float8)
     ORDER BY x.id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 ) e
 WHERE m.id = e.id
-RETURNING m.id, m.state, m.attempts
+RETURNING m.id, m.state, m.attempts, m.deaths

@@ -17,7 +17,7 @@ from campaign_worker.mail.compose import normalize
 from campaign_worker.storage.campaigns import Campaigns
 from campaign_worker.storage.database import Database, DatabaseOptions
 from campaign_worker.storage.ledger import PostgresLedger
-from campaign_worker.storage.recovery import PostgresRecovery
+from campaign_worker.storage.recovery import PostgresRecovery, RecoveryOptions
 from metrics import Fanout
 from shutdown import Deadline
 
@@ -55,8 +55,9 @@ class World:
 
     def recovery(self, **options: Any) -> PostgresRecovery:
         """Make a recovery; Postgres honours its leases for no time after its start."""
-        given = {"lease_seconds": 0.0, "overdue_seconds": 0.0, "resend_ambiguous": False} | options
-        return PostgresRecovery(self.database, **given)
+        owner = options.pop("owner", "test")
+        given = RecoveryOptions(**{"lease_seconds": 0.0, "overdue_seconds": 0.0} | options)
+        return PostgresRecovery(self.database, given, owner=owner)
 
     async def value(self, query: str, *arguments: object) -> Any:
         return await self.raw.fetchval(_qualified(query), *arguments)

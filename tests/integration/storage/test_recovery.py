@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from campaign_worker.delivery.claims import Claimed, NotYet
-from campaign_worker.delivery.reconciler import Resolved
+from campaign_worker.delivery.revival import BEGINNING, Resolved
 from campaign_worker.delivery.settlements import FailReason, MarkFailed, MarkInDoubt, MarkRetry
 from tests.integration.storage.kit import MESSAGE_ID, World, accepted, inline
 
@@ -90,8 +90,8 @@ async def test_overdue_rows_come_in_pages_with_what_is_known_of_their_jobs(world
     await expire(world)
     recovery = world.recovery()
     await recovery.resolve_expired()
-    first = await recovery.due_rows(0, 4)
-    second = await recovery.due_rows(first[-1].id, 4)
+    first = await recovery.due_rows(BEGINNING, 4, every=False)
+    second = await recovery.due_rows(first[-1].cursor, 4, every=False)
     assert (len(first), len(second)) == (4, 2)
     ids = [row.id for row in (*first, *second)]
     assert ids == sorted(set(ids))
@@ -113,11 +113,15 @@ async def test_rows_that_are_not_due_or_at_rest_need_no_job(world: World) -> Non
     await world.settle(await world.claimed(running.request(0)), MarkRetry("451", 60))
     for campaign, status in [(cancelled, "cancelled"), (paused, "paused"), (draft, "draft")]:
         await world.execute("UPDATE $campaigns SET status = $2 WHERE id = $1", campaign.id, status)
-    found = {row.campaign_id for row in await world.recovery().due_rows(0, 100)}
+    due = await world.recovery().due_rows(BEGINNING, 100, every=False)
+    found = {row.campaign_id for row in due}
     # A cancelled campaign's rows are still to be skipped; a paused one's wait for its end.
     assert found == {running.id, cancelled.id}
-    assert len(await world.recovery().due_rows(0, 100)) == 2
-    assert await world.recovery(overdue_seconds=3600.0).due_rows(0, 100) == []
+    assert len(due) == 2
+    patient = world.recovery(overdue_seconds=3600.0)
+    assert await patient.due_rows(BEGINNING, 100, every=False) == []
+    # A retry that is due later is looked at when Redis has lost its job.
+    assert len(await patient.due_rows(BEGINNING, 100, every=True)) == 3
 
 
 async def test_a_campaign_is_complete_when_nothing_of_it_is_open(world: World) -> None:

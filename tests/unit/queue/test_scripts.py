@@ -16,6 +16,7 @@ from campaign_worker.queue.scripts import OWN, UPSTREAM, _checked, load_scripts
 PUSHING = {
     *("moveToActive", "moveToFinished", "moveToDelayed", "retryJob", "moveStalledJobsToWait"),
     *("moveJobFromActiveToWait", "addStandardJob", "addDelayedJob", "addPrioritizedJob"),
+    "promote",
 }
 
 

@@ -1,0 +1,1 @@
+SELECT status, name FROM {schema}.campaigns WHERE id = $1
