@@ -100,31 +100,32 @@ class Job:
 
     def __init__(self, queue_name: str, job_id: str, raw: Mapping[str, str]) -> None:
         """Read the scalar fields of a job's hash; never raises, whatever the hash holds."""
+        get = raw.get
         self._writer: JobWriter | None = None
         self._ender: JobEnder | None = None
         self.queue_name = queue_name
         self.id = job_id
         self.token: str | None = None
-        self.name = raw.get("name", "")
+        self.name = get("name", "")
         self.data: Any = None
         self.opts: dict[str, Any] = {}
-        self.timestamp = _integer(raw.get("timestamp"))
-        self.delay = _integer(raw.get("delay"))
-        self.priority = _integer(raw.get("priority"))
-        self.attempts_made = _integer(raw.get("attemptsMade")) + _integer(raw.get("atm"))
-        self.attempts_started = _integer(raw.get("ats"))
-        self.stalled_counter = _integer(raw.get("stc"))
-        self.processed_on = _integer(raw.get("processedOn")) or None
-        self.finished_on = _integer(raw.get("finishedOn")) or None
-        self.processed_by = raw.get("pb")
-        self.failed_reason = raw.get("failedReason")
-        self.deferred_failure = raw.get("defa")
-        self.repeat_job_key = raw.get("rjk")
-        self.parent_key = raw.get("parentKey")
-        self.parent: dict[str, Any] | None = _lenient(raw.get("parent"), None)
-        self.progress: Any = _lenient(raw.get("progress"), 0)
-        self.return_value: Any = _lenient(raw.get("returnvalue"), None)
-        traces = _lenient(raw.get("stacktrace"), [])
+        self.timestamp = _integer(get("timestamp"))
+        self.delay = _integer(get("delay"))
+        self.priority = _integer(get("priority"))
+        self.attempts_made = _integer(get("attemptsMade")) + _integer(get("atm"))
+        self.attempts_started = _integer(get("ats"))
+        self.stalled_counter = _integer(get("stc"))
+        self.processed_on = _integer(get("processedOn")) or None
+        self.finished_on = _integer(get("finishedOn")) or None
+        self.processed_by = get("pb")
+        self.failed_reason = get("failedReason")
+        self.deferred_failure = get("defa")
+        self.repeat_job_key = get("rjk")
+        self.parent_key = get("parentKey")
+        self.parent: dict[str, Any] | None = _lenient(get("parent"), None)
+        self.progress: Any = _lenient(get("progress"), 0)
+        self.return_value: Any = _lenient(get("returnvalue"), None)
+        traces = _lenient(get("stacktrace"), [])
         self.stacktrace: list[str] = traces if isinstance(traces, list) else []
 
     @classmethod
@@ -145,7 +146,9 @@ class Job:
             raise PayloadError("opts", "no JSON") from error
         if not isinstance(opts, dict):
             raise PayloadError("opts", "no JSON object")
-        self.opts = {LONG_NAMES.get(key) or key: value for key, value in opts.items()}
+        if not LONG_NAMES.keys().isdisjoint(opts):
+            opts = {LONG_NAMES.get(key) or key: value for key, value in opts.items()}
+        self.opts = opts
         try:
             self.data = from_json(raw.get("data") or "{}")
         except ValueError as error:

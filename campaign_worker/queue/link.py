@@ -111,14 +111,16 @@ class Link:
         """Run a script, as `call` does; what it raises or brings must go through `refused`."""
         if self._wire is None:
             raise RedisAway("not connected")
-        script, keys, arguments, _ = call
+        script, keys, arguments, _, head, own_keys = call
+        if head is not None:
+            return self._wire.send((*keys[-own_keys:], *arguments), head)
         return self._wire.send(("EVALSHA", script.sha, len(keys), *keys, *arguments))
 
     async def refused(self, call: Call, refusal: ResponseError) -> Any:
         """Do what can be done about a refusal: send the script's text, or raise it again."""
         if isinstance(refusal, NoScriptError):
             # Nothing was executed, so this is no repetition.
-            script, keys, arguments, _ = call
+            script, keys, arguments, *_ = call
             return await self.command("EVAL", script.text, len(keys), *keys, *arguments)
         if isinstance(refusal, ReadOnlyError) and self._wire is not None:
             # The server has become a replica: a new connection finds the new primary.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import msgpack
 
 from campaign_worker.queue.options import keep_jobs
+from campaign_worker.queue.wire import Head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,18 +29,25 @@ _ENDING_OPTIONS = frozenset(
     | {"failParentOnFailure", "continueParentOnFailure"}
     | {"ignoreDependencyOnFailure", "removeDependencyOnFailure"}
 )
+#: Keys of moveToFinished from the job's on.
+_OWN_FINISH_KEYS = 3
 #: Producers choose `attempts`, and may choose another number for each job.
 _MOST_PLAIN_ENDS = 64
 
 
 # Call and Claimed are made once per job: a tuple costs half of what a frozen dataclass does.
 class Call(NamedTuple):
-    """One script call, ready to send. `at_ms`: the time it carries (finishedOn, processedOn)."""
+    """One script call, ready to send. `at_ms`: the time it carries (finishedOn, processedOn).
+
+    `head` is its command up to the first of `keys`' last `own_keys`, packed beforehand.
+    """
 
     script: Script
     keys: tuple[str, ...]
     arguments: tuple[Argument, ...]
     at_ms: int = 0
+    head: Head | None = None
+    own_keys: int = 0
 
 
 class Claimed(NamedTuple):
@@ -102,10 +110,7 @@ class Protocol:
             *("paused", "meta", "pc", "marker"),
         )
         self._finish_keys = self._claim_keys[:-1]
-        self._end_keys = {
-            target: (keys.of(target), keys.metrics(target), keys.of("marker"))
-            for target in ("completed", "failed")
-        }
+        self._finish_heads = {end: self._finish_head(end) for end in ("completed", "failed")}
 
     def claim(self, token: str) -> Call:
         """moveToActive: the next job, locked under `token`."""
@@ -120,7 +125,7 @@ class Protocol:
     def fail(self, job: Job, token: str, reason: str, fields: list[str], *, fetch: bool) -> Call:
         """MoveToFinished to failed; `fields` is a flat list of hash fields to set."""
         call = self._finish(job, token, ("failedReason", reason, "failed"), fetch)
-        return Call(call.script, call.keys, (*call.arguments, msgpack.packb(fields)), call.at_ms)
+        return call._replace(arguments=(*call.arguments, msgpack.packb(fields)))
 
     def delay(
         self,
@@ -211,14 +216,22 @@ class Protocol:
     def _finish(self, job: Job, token: str, end: tuple[str, str, str], fetch: bool) -> Call:
         field, value, target = end
         now_ms = self._clock.now_ms()
-        target_key, metrics_key, marker_key = self._end_keys[target]
-        keys = (*self._finish_keys, target_key, self._keys.job(job.id), metrics_key, marker_key)
+        keys = (
+            *(*self._finish_keys, self._keys.of(target), self._keys.job(job.id)),
+            *(self._keys.metrics(target), self._keys.of("marker")),
+        )
         before, after = self._end_options(job, target)
         arguments = (
             *(job.id, now_ms, field, value, target),
             *("1" if fetch else "0", self._keys.base, before + self._pack(token) + after),
         )
-        return Call(self._scripts["moveToFinished"], keys, arguments, now_ms)
+        script, head = self._scripts["moveToFinished"], self._finish_heads[target]
+        return Call(script, keys, arguments, now_ms, head, _OWN_FINISH_KEYS)
+
+    def _finish_head(self, target: str) -> Head:
+        shared = (*self._finish_keys, self._keys.of(target))
+        sha = self._scripts["moveToFinished"].sha
+        return Head.of("EVALSHA", sha, len(shared) + _OWN_FINISH_KEYS, *shared)
 
     def _end_options(self, job: Job, target: str) -> tuple[bytes, bytes]:
         if not _ENDING_OPTIONS.isdisjoint(job.opts):

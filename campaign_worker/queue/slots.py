@@ -86,7 +86,8 @@ class Slots:
             return
         self.active[token] = active
         self._report.claimed(active.job)
-        active.task = asyncio.create_task(self._run(active), name=f"job-{active.job.id}")
+        loop = asyncio.get_running_loop()
+        active.task = loop.create_task(self._run(active), name=f"job-{active.job.id}")
 
     def holds(self, job_id: str, token: str) -> bool:
         """Tell whether the job is in a slot, or on its way back, under this token."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hiredis
 from redis.asyncio.connection import DefaultParser
@@ -25,6 +25,20 @@ if TYPE_CHECKING:
 
 Argument = str | bytes | int | float
 
+
+class Head(NamedTuple):
+    """How commands begin that differ only in what follows `length` arguments; packed once."""
+
+    packed: bytes
+    length: int
+
+    @classmethod
+    def of(cls, *arguments: Argument) -> Head:
+        """Pack the arguments that all these commands begin with."""
+        return cls(_packed(arguments), len(arguments))
+
+
+_NO_HEAD = Head(b"", 0)
 #: A transport that was aborted needs a turn or two of the loop.
 _CLOSE_SECONDS = 1.0
 #: What the reader answers while a reply is incomplete; no reply is this object.
@@ -88,16 +102,17 @@ class Wire(asyncio.Protocol):
         """Send a command; the future brings the reply, ResponseError or RedisAway."""
         return self.send(command)
 
-    def send(self, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
-        """Send a command, as `call` does."""
+    def send(self, command: tuple[Argument, ...], head: Head | None = None) -> asyncio.Future[Any]:
+        """Send a command as `call` does; with a head, `command` is what follows it."""
         reply: asyncio.Future[Any] = self._loop.create_future()
         if self._cause is not None:
             reply.set_exception(RedisAway(f"connection lost: {self._cause}"))
             return reply
         if not self._outbox:
             self._loop.call_soon(self._flush)
-        # Its stub means a tuple of any length and writes a tuple of one.
-        self._outbox.append(hiredis.pack_command(command))  # type: ignore[arg-type]
+        begin, length = head or _NO_HEAD
+        length += len(command)
+        self._outbox.append(b"*%d\r\n%b%b" % (length, begin, _packed(command)))
         self._replies.append((reply, self._loop.time()))
         if self._overdue is None and self._reply_timeout is not None:
             self._overdue = self._loop.call_later(self._reply_timeout, self._check_overdue)
@@ -139,14 +154,15 @@ class Wire(asyncio.Protocol):
             while (answer := reader.gets()) is not _INCOMPLETE:
                 if isinstance(answer, hiredis.PushNotification):
                     continue
-                if isinstance(answer, RedisError) and not isinstance(answer, ResponseError):
+                refused = isinstance(answer, RedisError)
+                if refused and not isinstance(answer, ResponseError):
                     # Such as LOADING: nothing can be done on this connection.
                     self.abort(answer)
                     return
                 reply, _ = replies.popleft()
                 if reply.done():
                     continue
-                if isinstance(answer, ResponseError):
+                if refused:
                     reply.set_exception(answer)
                 else:
                     reply.set_result(answer)
@@ -183,3 +199,10 @@ class Wire(asyncio.Protocol):
             self.abort(TimeoutError(f"no reply for {self._reply_timeout} s"))
         else:
             self._overdue = self._loop.call_later(left, self._check_overdue)
+
+
+def _packed(arguments: tuple[Argument, ...]) -> bytes:
+    """Pack arguments without the count that opens a command."""
+    # Its stub means a tuple of any length and writes a tuple of one.
+    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type]
+    return packed[packed.index(b"\n") + 1 :]
