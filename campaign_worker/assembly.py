@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,7 +16,9 @@ from campaign_worker.delivery.processor import MailProcessor, ProcessorOptions
 from campaign_worker.delivery.reconciler import Reconciler
 from campaign_worker.delivery.retry import RetryPolicy
 from campaign_worker.delivery.routing import Routing
-from campaign_worker.errors import MailNotSent, PayloadError, SettingsError
+from campaign_worker.delivery.spool import Drain
+from campaign_worker.delivery.writing import Writer
+from campaign_worker.errors import MailNotSent, PayloadError, RedisAway, SettingsError
 from campaign_worker.intake import IntakeGate
 from campaign_worker.jobs import MailQueue, QueueEpochs
 from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
@@ -37,6 +40,7 @@ from campaign_worker.storage.campaigns import Campaigns
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.ledger import PostgresLedger
 from campaign_worker.storage.recovery import PostgresRecovery
+from campaign_worker.storage.spool import RedisSpool, spool_key
 from campaign_worker.watch import Watch
 from metrics import Fanout, Listener
 
@@ -66,10 +70,12 @@ class Parts:
             normalize=normalize,
             listener=listener,
         )
+        self.spool = RedisSpool(self.redis, spool_key(settings.bullmq_prefix))
+        self._drain = Drain(self.spool, self.ledger.settle)
         self.leases = Leases(self.ledger, lease_seconds=settings.lease_seconds)
         self.transports = self._build_transports()
         self.gate = IntakeGate(
-            probe_database=self.database.ping,
+            probe_database=self._probe_database,
             probe_transports={name: one.probe for name, one in self.transports.items()},
             listener=listener,
             transport_probe_seconds=settings.transport_probe_seconds,
@@ -105,6 +111,12 @@ class Parts:
         worker.on("failed", _on_job_failed)
         return worker
 
+    async def _probe_database(self) -> None:
+        """Raise while Postgres is away; what was written down meanwhile comes before new claims."""
+        await self.database.ping()
+        with contextlib.suppress(RedisAway):
+            await self._drain.run()
+
     def _queue_of(self, name: str) -> MailQueue:
         if name not in self._queues:
             # A row may name a queue that this replica does not work on.
@@ -129,7 +141,13 @@ class Parts:
     def _build_reconciler(self) -> Reconciler:
         recovery = PostgresRecovery(self.database, recovery_options(self._settings))
         interval = self._settings.reconcile_interval_seconds
-        return Reconciler(recovery, self._scheduler, self._listener, interval_seconds=interval)
+        return Reconciler(
+            recovery,
+            self._scheduler,
+            self._listener,
+            drain=self._drain.run,
+            interval_seconds=interval,
+        )
 
     def _build_pipeline(self) -> Pipeline:
         settings = self._settings
@@ -143,7 +161,7 @@ class Parts:
             transports=Routing(self.transports, Campaigns(self.database).transports),
             composer=MailComposer(ComposerOptions(settings.mail_from)),
             pace=self._build_pace(),
-            endgame=Endgame(self.ledger, self.gate, policy),
+            endgame=Endgame(Writer(self.ledger, self.spool, self.gate), self.gate, policy),
             listener=self._listener,
         )
 

@@ -1,18 +1,12 @@
 """The end of a send: what the server said becomes the row's ending and the job's outcome.
 
-An ending is written until Postgres has taken it: the worst state of all is an accepted mail that
-nobody recorded. Only the stop deadline cuts that short, and then the row itself still tells that
-sending had begun.
+Judges answers; that an ending is written, whatever is away, is the writer's.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
-
-import structlog
 
 from campaign_worker.delivery import outcomes
 from campaign_worker.delivery.claims import Claimed
@@ -28,7 +22,7 @@ from campaign_worker.delivery.classify import (
 from campaign_worker.delivery.classify_http import Again, Mismatch, classify_http
 from campaign_worker.delivery.model import Accepted, Composed, Refusal
 from campaign_worker.delivery.outcomes import Outcome
-from campaign_worker.delivery.ports import Gate, Ledger
+from campaign_worker.delivery.ports import Gate
 from campaign_worker.delivery.replay import pause_seconds
 from campaign_worker.delivery.retry import Attempt, RetryPolicy, delay_seconds, is_last
 from campaign_worker.delivery.settlements import (
@@ -40,32 +34,21 @@ from campaign_worker.delivery.settlements import (
     MarkRetry,
     MarkSent,
     NextStep,
-    SettleAnswer,
     Settled,
     Settlement,
     Superseded,
 )
+from campaign_worker.delivery.writing import Writer
 from campaign_worker.errors import (
-    DatabaseAway,
     HttpLost,
     HttpRefused,
-    RowRefused,
     SmtpLost,
     SmtpPhase,
     SmtpRefused,
 )
 
-log = structlog.get_logger(__name__)
-
-_LAST_WRITE_SECONDS = 2.0
-"""How long a cancelled job may still take to write its row's ending: part of the reserve."""
-
 _SHORTEST_REST_SECONDS = 1.0
 """A server that has had enough is left alone at least this long, also with a floor of 0."""
-
-_BARE_RETRY_SECONDS = 60.0
-_FIRST_PAUSE_SECONDS = 0.05
-_LONGEST_PAUSE_SECONDS = 1.0
 
 Unaccepted = SmtpRefused | SmtpLost | HttpRefused | HttpLost
 Answer = Accepted | Unaccepted
@@ -82,10 +65,10 @@ class Handed:
 
 
 class Endgame:
-    """Writes endings through the ledger and answers with outcomes."""
+    """Has endings written and answers with outcomes."""
 
-    def __init__(self, ledger: Ledger, gate: Gate, policy: RetryPolicy) -> None:
-        self._ledger = ledger
+    def __init__(self, writer: Writer, gate: Gate, policy: RetryPolicy) -> None:
+        self._writer = writer
         self._gate = gate
         self._policy = policy
 
@@ -100,7 +83,7 @@ class Endgame:
 
     async def settle(self, claim: Claimed, ending: Ending) -> Outcome:
         """Write one ending and say what it means for the job."""
-        answer = await self._write(Settlement(claim.id, claim.token, ending))
+        answer = await self._writer.write(Settlement(claim.id, claim.token, ending))
         match answer:
             case Settled(next_step):
                 return _outcome_of(ending, next_step)
@@ -131,9 +114,9 @@ class Endgame:
             ending = MarkInDoubt(mail.message_id, "cut off after sending had begun")
         settlement = Settlement(claim.id, claim.token, ending)
         if cancelled:
-            await _last_moment(asyncio.create_task(self._write_until_taken(settlement)))
+            await self._writer.write_at_last(settlement)
         else:
-            await self._write(settlement)
+            await self._writer.write(settlement)
 
     def _ending_of(self, handed: Handed, error: Unaccepted) -> Ending:
         attempt, last = handed.attempt, is_last(handed.attempt, handed.claim.attempts)
@@ -179,40 +162,6 @@ class Endgame:
         seconds = pause_seconds(floor_seconds, age_seconds, verdict.hint_seconds)
         return MarkReleased(verdict.detail, seconds, unknown=True)
 
-    async def _write(self, settlement: Settlement) -> SettleAnswer:
-        writing = asyncio.create_task(self._write_until_taken(settlement))
-        try:
-            return await asyncio.shield(writing)
-        finally:
-            # Not done only when this job was cancelled at the stop deadline.
-            await _last_moment(writing)
-
-    async def _write_until_taken(self, settlement: Settlement) -> SettleAnswer:
-        pause_seconds = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                return await self._ledger.settle(settlement)
-            except DatabaseAway as error:
-                self._gate.database_away(error)
-            except RowRefused as error:
-                # What happened matters more than its details.
-                bare = _bare(settlement.ending)
-                if bare == settlement.ending:
-                    raise
-                log.error("details of an ending left out", row=settlement.id, reason=str(error))
-                settlement = replace(settlement, ending=bare)
-            await asyncio.sleep(pause_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
-
-
-async def _last_moment(writing: asyncio.Task[SettleAnswer]) -> None:
-    if writing.done():
-        return
-    try:
-        await asyncio.wait([writing], timeout=_LAST_WRITE_SECONDS)
-    finally:
-        writing.cancel()
-
 
 def _outcome_of(ending: Ending, next_step: NextStep | None) -> Outcome:
     match ending:
@@ -243,23 +192,6 @@ def _at_fault(recipients: tuple[str, ...], error: Unaccepted) -> tuple[str, ...]
     alone = len(recipients) == 1
     at_rcpt = isinstance(error, SmtpRefused) and error.phase is SmtpPhase.RCPT
     return recipients if alone or at_rcpt else ()
-
-
-def _bare(ending: Ending) -> Ending:
-    """Keep only what Postgres cannot refuse: the state, our own reason, our own Message-ID."""
-    match ending:
-        case MarkSent(message_id):
-            return MarkSent(message_id, "")
-        case MarkFailed(reason, _, attempt_spent):
-            return MarkFailed(reason, "", attempt_spent)
-        case MarkRetry():
-            return MarkRetry("", _BARE_RETRY_SECONDS)
-        case MarkReleased(unknown=unknown):
-            return MarkReleased("", _BARE_RETRY_SECONDS, unknown)
-        case MarkInDoubt(message_id, _, resend):
-            return MarkInDoubt(message_id, "", resend)
-        case _:
-            assert_never(ending)
 
 
 def _hard_bounced(answer: Accepted) -> tuple[Refusal, ...]:

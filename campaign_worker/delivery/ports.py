@@ -10,7 +10,12 @@ from campaign_worker.delivery.claims import Claim, Claimed
 from campaign_worker.delivery.model import Accepted, Composed, Envelope
 from campaign_worker.delivery.replay import Replayable
 from campaign_worker.delivery.requests import InlineMail, JobRef, Request
-from campaign_worker.delivery.settlements import NextStep, SettleAnswer, Settlement
+from campaign_worker.delivery.settlements import (
+    NextStep,
+    SettleAnswer,
+    Settlement,
+    SpoolEntry,
+)
 
 
 class Session(Protocol):
@@ -76,6 +81,22 @@ class Ledger(Protocol):
 
     async def settle(self, settlement: Settlement) -> SettleAnswer:
         """Write a row's ending. Repeating it is safe."""
+        ...
+
+
+class Spool(Protocol):
+    """Where outcomes wait that Postgres cannot take. Bounded; every method raises RedisAway."""
+
+    async def put(self, settlement: Settlement) -> str:
+        """Write an outcome down, without address or foreign text; the id of its entry."""
+        ...
+
+    async def drop(self, *entries: str) -> None:
+        """Delete entries; those that are gone count as deleted."""
+        ...
+
+    async def page(self, after: str, limit: int) -> Sequence[SpoolEntry]:
+        """Read entries by age; `after` is "-" for the first page, then "(" and the last id."""
         ...
 
 

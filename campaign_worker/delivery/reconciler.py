@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -31,12 +32,19 @@ class Reconciler(StartStop):
     """Ticks from start to stop; the first tick is at once. What a tick has committed stays."""
 
     def __init__(
-        self, recovery: Recovery, revival: Revival, listener: Listener, *, interval_seconds: float
+        self,
+        recovery: Recovery,
+        revival: Revival,
+        listener: Listener,
+        *,
+        drain: Callable[[], Awaitable[object]],
+        interval_seconds: float,
     ) -> None:
         super().__init__()
         self._recovery = recovery
         self._revival = revival
         self._listener = listener
+        self._drain = drain
         self._interval_seconds = interval_seconds
         self._restoring = Restoring(recovery, revival)
         self._waking = Waking(recovery, revival)
@@ -62,6 +70,8 @@ class Reconciler(StartStop):
 
         Raises errors.Away, and ReconcilerTaken when another replica reconciles.
         """
+        # Before any lease is looked at: an owner who is gone may have left its outcome behind.
+        await self._drain()
         resolved = await self._recovery.resolve_expired()
         self._report("lease_expired_scheduled", resolved.scheduled)
         self._report("lease_expired_in_doubt", resolved.in_doubt)

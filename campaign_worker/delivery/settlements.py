@@ -78,6 +78,14 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolEntry:
+    """A settlement that was written down elsewhere; None: by a version that we do not know."""
+
+    id: str
+    settlement: Settlement | None
+
+
+@dataclass(frozen=True, slots=True)
 class NextStep:
     """A follow-up's row that a settle made; its job is added after the commit."""
 

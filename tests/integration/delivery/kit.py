@@ -14,6 +14,8 @@ from campaign_worker.delivery.pipeline import Pipeline
 from campaign_worker.delivery.processor import MailProcessor, ProcessorOptions
 from campaign_worker.delivery.retry import RetryPolicy
 from campaign_worker.delivery.routing import Routing
+from campaign_worker.delivery.settlements import Settlement, SpoolEntry
+from campaign_worker.delivery.writing import Writer
 from campaign_worker.errors import SmtpLost, SmtpPhase, SmtpRefused
 from campaign_worker.intake import IntakeGate
 from campaign_worker.queue.abort import AbortSignal
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from campaign_worker.delivery.claims import Claimed
+    from campaign_worker.delivery.ports import Transport
     from campaign_worker.delivery.requests import CampaignRequest, InlineMail
     from campaign_worker.delivery.settlements import NextStep
+    from campaign_worker.mail.compose import MailComposer
     from campaign_worker.queue.endings import Ending
     from metrics import Event
 
@@ -125,6 +129,27 @@ class Job:
     queue_name: str = "campaign"
 
 
+class Notebook:
+    """A spool that never fails; `written` is all that was ever put into it."""
+
+    def __init__(self) -> None:
+        self.written: list[Settlement] = []
+        self.entries: dict[str, SpoolEntry] = {}
+
+    async def put(self, settlement: Settlement) -> str:
+        self.written.append(settlement)
+        entry = f"{len(self.written)}-0"
+        self.entries[entry] = SpoolEntry(entry, settlement)
+        return entry
+
+    async def drop(self, *entries: str) -> None:
+        for entry in entries:
+            self.entries.pop(entry, None)
+
+    async def page(self, after: str, _limit: int) -> Sequence[SpoolEntry]:
+        return list(self.entries.values()) if after == "-" else []
+
+
 class Notes:
     """A listener, a holder of intake and a scheduler of follow-ups that note what they are told."""
 
@@ -149,14 +174,23 @@ class Notes:
 class Bench:
     """A processor over the world's ledger, with everything around it in reach."""
 
-    def __init__(self, world: World, *, others: Sequence[Smtp] = (), **policy: Any) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        others: Sequence[Transport] = (),
+        composer: MailComposer | None = None,
+        **policy: Any,
+    ) -> None:
         self.world = world
         self.smtp = Smtp()
         self.composer = Composer()
         self.pace = Pace()
+        self.spool = Notebook()
         self.notes = Notes()
         self.signal = AbortSignal()
-        transports = {one.name: one for one in (self.smtp, *others)}
+        every: list[Transport] = [self.smtp, *others]
+        transports = {one.name: one for one in every}
         self.gate = IntakeGate(
             probe_database=world.database.ping,
             probe_transports=dict.fromkeys(transports, self._probe),
@@ -166,13 +200,14 @@ class Bench:
         self.gate.attach([self.notes])
         self.leases = Leases(world.ledger, lease_seconds=LEASE_SECONDS)
         given = {"floor_seconds": 60.0, "resend_ambiguous": False} | policy
+        writer = Writer(world.ledger, self.spool, self.gate)
         pipeline = Pipeline(
             ledger=world.ledger,
             leases=self.leases,
             transports=Routing(transports, world.campaigns.transports),
-            composer=self.composer,
+            composer=composer or self.composer,
             pace=self.pace,
-            endgame=Endgame(world.ledger, self.gate, RetryPolicy(**given)),
+            endgame=Endgame(writer, self.gate, RetryPolicy(**given)),
             listener=self.notes,
         )
         self.options = ProcessorOptions(
