@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from metrics import IntakeHeld, Listener
-from shutdown import StartStop
+from shutdown import StartStop, end
 
 log = structlog.get_logger(__name__)
 
@@ -104,11 +104,7 @@ class IntakeGate(StartStop):
         # Holds stay: a worker that stops takes nothing in anyway. Jobs that drain may still find
         # something away; nobody would end a probe that began now.
         self._stopped = True
-        tasks = list(self._probing.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end(*self._probing.values())
 
     def _hold(self, reason: str, error: Exception, probe: Probe, every_seconds: float) -> None:
         if self._stopped or reason in self._probing:

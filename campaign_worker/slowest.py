@@ -15,7 +15,7 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from metrics import Event, JobEnded
-from shutdown import StartStop
+from shutdown import StartStop, end
 
 DAYS_KEPT = 7
 WRITE_EVERY_SECONDS = 5.0
@@ -74,8 +74,7 @@ class SlowestJobs(StartStop):
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        await asyncio.wait([task])
+        await end(task)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(LAST_WRITE_SECONDS):
                 await self.write()

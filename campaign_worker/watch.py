@@ -10,7 +10,7 @@ from typing import Protocol
 
 from campaign_worker.errors import RedisAway
 from metrics import Listener, LoopLagged, QueueDepth
-from shutdown import StartStop
+from shutdown import StartStop, end
 
 DEPTH_EVERY_SECONDS = 10.0
 LAG_EVERY_SECONDS = 0.5
@@ -41,10 +41,7 @@ class Watch(StartStop):
 
     async def _stop(self) -> None:
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end(*tasks)
 
     async def _watch_depth(self) -> None:
         while True:

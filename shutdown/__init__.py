@@ -7,7 +7,7 @@ from shutdown.deadline import Deadline
 from shutdown.exit_codes import ExitCode
 from shutdown.hang import HangGuard, Vital
 from shutdown.plan import Phase, PhaseReport, PhaseResult, Plan
-from shutdown.race import unless
+from shutdown.race import end, unless
 from shutdown.service import Service, StartStop, StoppedWhileStarting
 from shutdown.signals import Signals, StopLevel
 from shutdown.watchdog import Watchdog
@@ -27,5 +27,6 @@ __all__ = [
     "StoppedWhileStarting",
     "Vital",
     "Watchdog",
+    "end",
     "unless",
 ]

@@ -1,12 +1,32 @@
-"""Waiting for one thing unless another comes first. Leaves no task behind, whoever wins."""
+"""Ending tasks for certain, and waiting for one thing unless another comes first.
+
+Leaves no task behind, whoever wins.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+
+CANCEL_AGAIN_SECONDS: Final = 0.1
+"""How long one cancellation has to work before the next."""
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks until they are over, whatever came of them; raises nothing of theirs.
+
+    Once is not enough: a cancellation that meets an `asyncio.timeout(0)` inside a library comes out
+    as its TimeoutError (redis-py looks so whether a pooled connection is still good).
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
 
 
 async def unless(work: Coroutine[Any, Any, object], interrupt: Coroutine[Any, Any, object]) -> bool:
@@ -21,9 +41,7 @@ async def unless(work: Coroutine[Any, Any, object], interrupt: Coroutine[Any, An
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     finally:
         finished, interrupted = working.done(), interrupting.done()
-        for task in both:
-            task.cancel()
-        await asyncio.wait(both)
+        await end(*both)
     if finished or not working.cancelled():
         working.result()
     if interrupted:

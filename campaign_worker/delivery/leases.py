@@ -17,7 +17,7 @@ import structlog
 from campaign_worker.delivery.claims import Claimed
 from campaign_worker.delivery.ports import Ledger
 from campaign_worker.errors import DatabaseAway
-from shutdown import StartStop
+from shutdown import StartStop, end
 
 log = structlog.get_logger(__name__)
 
@@ -80,8 +80,7 @@ class Leases(StartStop):
     async def _stop(self) -> None:
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
 
     async def _renew_for_ever(self) -> None:
         while True:

@@ -17,7 +17,7 @@ from campaign_worker.delivery.revival import BEGINNING, Recovery, Revival
 from campaign_worker.delivery.waking import Waking
 from campaign_worker.errors import Away, ReconcilerTaken
 from metrics import Listener, RowsReconciled
-from shutdown import StartStop
+from shutdown import StartStop, end
 
 log = structlog.get_logger(__name__)
 
@@ -58,8 +58,7 @@ class Reconciler(StartStop):
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        await asyncio.wait([task])
+        await end(task)
         # Nobody waits for the end of a lease that its holder gave up.
         with contextlib.suppress(Away, TimeoutError):
             async with asyncio.timeout(_RELEASE_SECONDS):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 
+import pytest
+
 from campaign_worker.embedded.smtp_script import Moment, Question, Silence
+from campaign_worker.embedded.smtp_server import SmtpSink
 from tests.acceptance.evidence import Verdict, flawless
 from tests.acceptance.process import WorkerProcess
-from tests.acceptance.site import Campaign, Site
+from tests.acceptance.site import Campaign, Site, SiteMaker
 from tests.support import eventually
 
 # Shorter than a mail takes: who does not renew through the drain loses its jobs to the rival.
@@ -19,10 +23,75 @@ SHORT_LOCKS = {
 }
 
 
+# Half a second is what make bench-stop asks for.
+IDLE_SECONDS = 10 * 0.5
+
+
+async def test_an_idle_worker_is_gone_at_once_and_leaves_nothing_open(site: Site) -> None:
+    worker = await site.ready("worker")
+    signalled = time.monotonic()
+    worker.send(signal.SIGTERM)
+    assert await worker.ended(IDLE_SECONDS) == 0
+    assert time.monotonic() - signalled < IDLE_SECONDS
+    words = worker.last_words
+    fates = ("in_flight_at_signal", "finished", "handed_back", "in_doubt", "abandoned")
+    assert [words[fate] for fate in fates] == [0] * 5
+    phases = ["quiet", "background", "drain", "abort", "flush", "smtp", "postgres", "redis"]
+    assert list(words["phases"]) == phases
+
+
+class UnevenSink(SmtpSink):
+    """Takes from a fifth of a second to three lock durations for a mail, each length in turn."""
+
+    _lengths_ms = itertools.cycle((200, 3000, 500, 2600, 900, 2200, 1300, 1800))
+
+    @property
+    def latency_ms(self) -> float:
+        return next(self._lengths_ms)
+
+    @latency_ms.setter
+    def latency_ms(self, value: float) -> None:
+        """Ignore what the base class sets."""
+
+
+async def test_mails_of_mixed_length_up_to_three_lock_durations_all_finish_beside_a_rival(
+    make_site: SiteMaker,
+) -> None:
+    async with UnevenSink() as sink:
+        site = make_site(sink=sink)
+        old = await site.ready("old", CONCURRENCY="8", **SHORT_LOCKS)
+        sink.hold()
+        campaign = await site.campaign(8)
+        await site.add(campaign)
+        await sink.wait_at_dot(8)
+        # It would take whatever stalls.
+        await site.ready("rival", CONCURRENCY="8", **SHORT_LOCKS)
+        sink.release()
+        old.send(signal.SIGTERM)
+        assert await old.ended() == 0
+        verdict = await site.verdict(campaign)
+    assert verdict == flawless(8)
+    assert verdict.started_twice == 0
+    assert (old.last_words["handed_back"], old.last_words["abandoned"]) == (0, 0)
+
+
+async def test_what_became_of_jobs_can_be_fetched_while_the_drain_goes_on(site: Site) -> None:
+    old, _ = await stuck_in_the_middle(site, "old", DRAIN_SECONDS="30")
+    old.send(signal.SIGTERM)
+    await old.says("shutdown phase ended", phase="background")
+    assert await old.metric('campaign_worker_shutdown_jobs{fate="abandoned"}') == 12
+    phase = 'campaign_worker_shutdown_phase_seconds{phase="quiet",result="done"}'
+    assert await old.metric(phase) > 0
+    old.send(signal.SIGTERM)
+    assert await old.ended(timeout_seconds=10) == 0
+    site.sink.release()
+
+
 async def test_sigterm_lets_20_mails_in_flight_finish_while_an_idle_rival_gets_none(
     site: Site,
 ) -> None:
     site.sink.latency_ms = 2000
+    site.sink.hold()
     old = await site.ready("old", CONCURRENCY="20", **SHORT_LOCKS)
     campaign = await site.campaign(20)
     await site.add(campaign)
@@ -31,6 +100,7 @@ async def test_sigterm_lets_20_mails_in_flight_finish_while_an_idle_rival_gets_n
     old.send(signal.SIGTERM)
     await old.says("stopping", in_flight=20)
     assert (await old.status("/health"), await old.status("/ready")) == (200, 503)
+    site.sink.release()
     assert await old.ended() == 0
     verdict = await site.verdict(campaign)
     assert verdict == flawless(20)
@@ -61,12 +131,22 @@ async def test_a_window_shorter_than_the_mails_hands_back_what_has_not_begun(sit
     assert [one["outcome"] for one in told] == ["in_doubt"] * 4
 
 
-async def test_a_second_signal_ends_the_drain_at_once(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGINT, signal.SIGTERM),
+    ],
+)
+async def test_a_second_signal_ends_the_drain_at_once(
+    site: Site, first: signal.Signals, second: signal.Signals
+) -> None:
     old, campaign = await stuck_in_the_middle(site, "old", DRAIN_SECONDS="30")
-    old.send(signal.SIGTERM)
+    old.send(first)
     await old.says("stopping", in_flight=12)
     signalled = time.monotonic()
-    old.send(signal.SIGINT)
+    old.send(second)
     assert await old.ended(timeout_seconds=10) == 0
     assert time.monotonic() - signalled < 6.0
     assert old.last_words["handed_back"] == 12

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shutdown import Deadline, unless
+from shutdown import Deadline, end, unless
 
 
 async def test_a_deadline_only_ever_has_less_left_and_never_below_nothing() -> None:
@@ -78,6 +78,36 @@ async def test_a_cancellation_from_outside_stays_a_cancellation() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_end_cancels_until_a_task_that_swallows_cancellations_is_over() -> None:
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while swallowed < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+
+    tasks = [asyncio.create_task(stubborn()), asyncio.create_task(asyncio.Event().wait())]
+    await asyncio.sleep(0)
+    await end(*tasks)
+    assert all(task.done() for task in tasks)
+    assert swallowed == 3
+    await end()
+
+
+async def test_unless_cuts_work_that_swallows_its_first_cancellation() -> None:
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        assert not await unless(work(), asyncio.sleep(0))
 
 
 async def test_unless_reports_work_that_was_done() -> None:
