@@ -21,6 +21,7 @@ from campaign_worker.embedded.smtp_server import SmtpSink
 from campaign_worker.settings import Settings
 from campaign_worker.slowest import SlowestJobs
 from metrics import JobEnded
+from tests.fixtures.resend import ResendApi
 from tests.support import free_port
 
 NOWHERE = "127.0.0.1:1"
@@ -202,3 +203,27 @@ async def test_the_drain_window_is_compared_with_the_slowest_job_that_workers_sa
 
 async def test_without_any_job_seen_there_is_nothing_to_recommend(redis_url: str) -> None:
     assert by_item(await check_redis(settings(redis_url=redis_url)))["slowest job"] is Level.OK
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+async def test_a_resend_key_that_may_send_is_fine(resend_api: ResendApi, restricted: bool) -> None:
+    resend_api.restricted = restricted
+    chosen = settings(smtp_url=resend_api.url)
+    (finding,) = await check_transport("default", chosen.transports["default"], chosen, 5)
+    assert finding.level is Level.OK
+    assert ("may only send" in finding.text) is restricted
+    assert resend_api.mails == []
+
+
+async def test_a_wrong_resend_key_is_a_refused_login(resend_api: ResendApi) -> None:
+    chosen = settings(smtp_url=resend_api.url_with("hidden-word"))
+    (finding,) = await check_transport("default", chosen.transports["default"], chosen, 5)
+    assert finding.level is Level.REFUSED
+    assert "hidden-word" not in finding.text + finding.mend
+
+
+async def test_an_absent_api_is_told_with_the_form_of_its_url() -> None:
+    chosen = settings(smtp_url=f"resend+http://:k@{NOWHERE}")
+    (finding,) = await check_transport("default", chosen.transports["default"], chosen, 5)
+    assert finding.level is Level.ERROR
+    assert "resend+https://" in finding.mend
