@@ -128,6 +128,7 @@ class Parts:
         options = OutgoingOptions(
             max_connections=settings.smtp_max_connections or 1,
             send_timeout_seconds=settings.send_timeout_seconds,
+            reply_timeout_seconds=settings.send_reply_timeout_seconds,
             ehlo_name=settings.ehlo_name,
             idle_timeout_seconds=settings.smtp_idle_timeout_seconds,
             messages_per_connection=settings.smtp_messages_per_connection,

@@ -104,13 +104,18 @@ class Connection:
             raise self._refused(SmtpPhase.MAIL, reply)
 
     async def finish(
-        self, mail: Prepared, before_dot: BeforeDot, timeout_seconds: float
+        self,
+        mail: Prepared,
+        before_dot: BeforeDot,
+        timeout_seconds: float,
+        reply_timeout_seconds: float,
     ) -> Accepted:
         """Name the recipients and send the content, after `begin`.
 
         `before_dot` is awaited after the 354 and before the first byte of the body: a server that
         would refuse has done so by then. Recipients and DATA share `timeout_seconds`; the body and
-        its reply have it anew, so that a slow start does not make outcomes unknown.
+        its reply have `reply_timeout_seconds`: whoever hangs up earlier than the server answers
+        does not know what became of the mail (RFC 5321, 4.5.3.2.6: 10 minutes).
         """
         deadline = Deadline.after(timeout_seconds)
         refusals = await self._recipients(mail, deadline)
@@ -118,7 +123,7 @@ class Connection:
         if reply.code != _GO_AHEAD:
             raise self._refused(SmtpPhase.DATA, reply)
         await before_dot()
-        reply = await self._body(mail.body, Deadline.after(timeout_seconds))
+        reply = await self._body(mail.body, Deadline.after(reply_timeout_seconds))
         if not _positive(reply):
             raise self._refused(SmtpPhase.BODY, reply)
         self._in_dialogue = False

@@ -20,6 +20,7 @@ class OutgoingOptions:
     max_connections: int
     send_timeout_seconds: float
     ehlo_name: str
+    reply_timeout_seconds: float = 600.0
     idle_timeout_seconds: float = 15.0
     messages_per_connection: int = 100
     listener: Listener | None = None
@@ -41,6 +42,7 @@ def build_transport(name: str, url: str, setting: str, options: OutgoingOptions)
         max_connections=options.max_connections,
         ehlo_name=options.ehlo_name,
         send_timeout_seconds=options.send_timeout_seconds,
+        reply_timeout_seconds=options.reply_timeout_seconds,
         idle_timeout_seconds=options.idle_timeout_seconds,
         messages_per_connection=options.messages_per_connection,
         listener=options.listener,

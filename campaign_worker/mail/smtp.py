@@ -46,15 +46,18 @@ class SmtpSession:
     async def send(self, envelope: Envelope, content: bytes, before_dot: BeforeDot) -> Accepted:
         """Send one mail; `before_dot` is awaited between the 354 and the first byte of the body.
 
-        Up to the 354 the dialogue takes at most `send_timeout_seconds`, the body and its reply as
-        much again; `before_dot` is not bounded here. Raises errors.SmtpRefused; errors.SmtpLost,
-        whose phase BODY alone leaves the outcome unknown; errors.TransportDown when a connection
-        had gone stale and no other can be opened; what `before_dot` raises comes through.
+        Up to the 354 the dialogue takes at most `send_timeout_seconds`, the body and its reply at
+        most `reply_timeout_seconds`; `before_dot` is not bounded here. Raises errors.SmtpRefused;
+        errors.SmtpLost, whose phase BODY alone leaves the outcome unknown; errors.TransportDown
+        when a connection had gone stale and no other can be opened; what `before_dot` raises comes
+        through.
         """
         mail = prepare(envelope, content)
         await self._begin(mail)
-        timeout_seconds = self._transport.send_timeout_seconds
-        return await self._lease.connection.finish(mail, before_dot, timeout_seconds)
+        transport = self._transport
+        return await self._lease.connection.finish(
+            mail, before_dot, transport.send_timeout_seconds, transport.reply_timeout_seconds
+        )
 
     async def _begin(self, mail: Prepared) -> None:
         transport = self._transport
@@ -89,6 +92,7 @@ class SmtpTransport:
         max_connections: int,
         ehlo_name: str,
         send_timeout_seconds: float,
+        reply_timeout_seconds: float = 600.0,
         idle_timeout_seconds: float = 15.0,
         messages_per_connection: int = 100,
         connect_timeout_seconds: float = 10.0,
@@ -101,6 +105,7 @@ class SmtpTransport:
         self._name = name
         self._ehlo_name = ehlo_name
         self.send_timeout_seconds = send_timeout_seconds
+        self.reply_timeout_seconds = reply_timeout_seconds
         self.connect_timeout_seconds = connect_timeout_seconds
         self._ssl_context = ssl_context
         self._listener = listener

@@ -80,7 +80,15 @@ class MailSettings(Base):
         gt=0,
         le=3600,
         validation_alias="SEND_TIMEOUT",
-        description="How long one mail may take once it has a connection.",
+        description="How long one mail may take once it has a connection, without its body.",
+    )
+    send_reply_timeout_seconds: Annotated[float, About(unit="s")] = Field(
+        default=600.0,
+        gt=0,
+        le=3600,
+        description="How long a server may take for the body and the answer to its final dot "
+        "(RFC 5321 wants 10 minutes): after it nobody knows what became of the mail. A stop "
+        "waits no longer than its drain window.",
     )
     send_rate_per_second: Annotated[
         float | None, About(unit="mails/s", default="unlimited", example="50")

@@ -106,14 +106,23 @@ async def test_a_lost_answer_carries_its_phase(
         ending = Reply(b"250 out of step")
     smtp_sink.script = lambda q: ending if q.moment is moment else None
     mark = Mark()
+    impatient = {"send_timeout_seconds": 0.5, "reply_timeout_seconds": 0.5}
     with pytest.raises(SmtpLost) as caught:
-        await send(transport_to(smtp_sink.url, send_timeout_seconds=0.5), before_dot=mark)
+        await send(transport_to(smtp_sink.url, **impatient), before_dot=mark)
     assert caught.value.phase is MOMENTS[moment]
     assert mark.calls == (moment is Moment.DOT)
     # A dialogue out of step is never gone on with.
     smtp_sink.script = None
     await send(transport_to(smtp_sink.url))
     assert smtp_sink.mails[-1].connection == 2
+
+
+async def test_the_answer_to_the_final_dot_may_take_longer_than_all_before_it(
+    smtp_sink: SmtpSink, transport_to: MakeTransport
+) -> None:
+    smtp_sink.latency_ms = 700
+    accepted = await send(transport_to(smtp_sink.url, send_timeout_seconds=0.3))
+    assert accepted.reply == "2.0.0 kept"
 
 
 async def test_before_dot_is_awaited_after_the_354_and_before_any_byte_of_the_body(
