@@ -95,6 +95,8 @@ class Parts:
             "lockDuration": settings.lock_duration_ms,
             "stalledInterval": settings.stalled_interval_ms,
             "maxStalledCount": settings.max_stalled_count,
+            # The row counts what a mail has done to its processes.
+            "ignoreStallLimit": True,
             "name": settings.instance_id,
         }
         if settings.limiter_max is not None:

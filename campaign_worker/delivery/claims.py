@@ -98,6 +98,11 @@ class NotYet:
 
 
 @dataclass(frozen=True, slots=True)
+class GoesAlone:
+    """Owners of this row died: it is claimed only while its process has nothing else in hand."""
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """The job names something that is not there; `field` is the payload's."""
 
@@ -105,4 +110,4 @@ class Missing:
     problem: str
 
 
-Claim = Claimed | Final | Busy | NotYet | Missing
+Claim = Claimed | Final | Busy | NotYet | GoesAlone | Missing

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PAUSED_RECHECK_SECONDS = 60.0
-"""How long the job of a paused or draft campaign sleeps before it looks again."""
+PAUSED_RECHECK_SECONDS = 600.0
+PAUSED_RECHECK_MOST_SECONDS = 6 * 3600.0
+"""How long the job of a paused or draft campaign sleeps before it looks again: at first, at most.
+
+Nobody waits for that: whoever resumes a campaign has its jobs woken.
+"""
 
 PREVIOUS_STEP_RECHECK_SECONDS = 60.0
 """How long a follow-up's job sleeps while the step before it is still open."""
@@ -17,7 +21,8 @@ class GuardFacts:
 
     `previous_*` are of the last step before that has a row, if any. `step_known` is False when the
     follow-up was taken out of its campaign. `suppressed` is the reason that the address is
-    suppressed for, else None.
+    suppressed for, else None. `waited_seconds`: since the row was due. `spread`, from 0 to 1, keeps
+    apart what would come back in one moment.
     """
 
     campaign_status: str | None
@@ -31,6 +36,8 @@ class GuardFacts:
     previous_state: str | None = None
     previous_opened: bool = False
     previous_clicked: bool = False
+    waited_seconds: float = 0.0
+    spread: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +72,17 @@ def decide(facts: GuardFacts) -> Decision:
     if facts.suppressed is not None:
         return Skip(f"suppressed_{facts.suppressed}")
     if facts.campaign_status in ("paused", "draft"):
-        return Wait(f"campaign_{facts.campaign_status}", PAUSED_RECHECK_SECONDS)
+        seconds = paused_recheck_seconds(facts.waited_seconds, facts.spread)
+        return Wait(f"campaign_{facts.campaign_status}", seconds)
     if facts.step > 0:
         return _decide_follow_up(facts)
     return Go()
+
+
+def paused_recheck_seconds(waited_seconds: float, spread: float) -> float:
+    """As long again as it has waited, so that the waits double; give or take a quarter."""
+    seconds = min(max(waited_seconds, PAUSED_RECHECK_SECONDS), PAUSED_RECHECK_MOST_SECONDS)
+    return seconds * (0.75 + spread / 2)
 
 
 def _decide_follow_up(facts: GuardFacts) -> Decision:

@@ -22,10 +22,12 @@ from campaign_worker.delivery.claims import (
     Claim,
     Claimed,
     Final,
+    GoesAlone,
     MessageState,
     Missing,
     NotYet,
 )
+from campaign_worker.delivery.company import Company
 from campaign_worker.delivery.endgame import Answer, Endgame, Handed
 from campaign_worker.delivery.leases import Lease, Leases
 from campaign_worker.delivery.model import Accepted, Composed, Envelope
@@ -73,6 +75,7 @@ class Run:
     job: JobRef
     attempt: Attempt
     signal: Signal
+    alone: bool = False
 
 
 class Pipeline:
@@ -96,6 +99,7 @@ class Pipeline:
         self._pace = pace
         self._endgame = endgame
         self._listener = listener
+        self._company = Company()
 
     async def deliver(self, run: Run) -> Outcome:
         """Take the request to its outcome.
@@ -107,6 +111,15 @@ class Pipeline:
             mail = self._composer.checked(run.request.mail)
             run = replace(run, request=replace(run.request, mail=mail))
         transport = await self._transports.choose(run.request)
+        async with self._company.beside():
+            outcome = await self._deliver(run, transport)
+        while isinstance(outcome, GoesAlone):
+            # Beside others they would count a death for this mail's fault.
+            async with self._company.alone():
+                outcome = await self._deliver(replace(run, alone=True), transport)
+        return outcome
+
+    async def _deliver(self, run: Run, transport: Transport) -> Outcome | GoesAlone:
         async with transport.slot() as session:
             wait_seconds = await self._pace.reserve()
             if wait_seconds > _PACE_WAIT_SECONDS:
@@ -115,7 +128,10 @@ class Pipeline:
                 await asyncio.sleep(wait_seconds)
             if run.signal.aborted:
                 return outcomes.Interrupted("stopping")
-            claim = await self._ledger.claim(run.request, str(uuid.uuid4()), run.job)
+            token = str(uuid.uuid4())
+            claim = await self._ledger.claim(run.request, token, run.job, alone=run.alone)
+            if isinstance(claim, GoesAlone):
+                return claim
             if not isinstance(claim, Claimed):
                 return outcome_of(claim)
             with self._leases.hold(claim) as lease:
@@ -242,8 +258,8 @@ def outcome_of(claim: Claim) -> Outcome:
             return outcomes.Deferred(reason, seconds)
         case Missing(field, problem):
             raise PayloadError(field, problem)
-        case Claimed():
-            raise AssertionError("a claimed row is sent, not ended")
+        case Claimed() | GoesAlone():
+            raise AssertionError("such a row is sent, now or alone")
         case _:
             assert_never(claim)
 

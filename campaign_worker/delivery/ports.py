@@ -61,8 +61,13 @@ class Transport(Protocol):
 class Ledger(Protocol):
     """The rows that decide. Every method raises errors.DatabaseAway."""
 
-    async def claim(self, request: Request, token: str, job: JobRef) -> Claim:
-        """Claim the request's row under `token`, or say why not."""
+    async def claim(
+        self, request: Request, token: str, job: JobRef, *, alone: bool = False
+    ) -> Claim:
+        """Claim the request's row under `token`, or say why not.
+
+        `alone`: this process has nothing else in hand.
+        """
         ...
 
     async def mark(

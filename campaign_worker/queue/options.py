@@ -26,6 +26,7 @@ _FIELDS = {
     "lockRenewTime": "lock_renew_time_ms",
     "stalledInterval": "stalled_interval_ms",
     "maxStalledCount": "max_stalled_count",
+    "ignoreStallLimit": "ignore_stall_limit",
     "maxStartedAttempts": "max_started_attempts",
     "skipStalledCheck": "skip_stalled_check",
     "skipLockRenewal": "skip_lock_renewal",
@@ -57,6 +58,8 @@ class WorkerOptions:
     """Everything a worker can be told. Defaults are Node's (bullmq 6.7, worker-options.ts).
 
     `keep_completed` and `keep_failed` are BullMQ's `{count, age, limit}`; None keeps everything.
+    `ignore_stall_limit`, which Node has not: jobs that stalled more often than allowed run all the
+    same, because somebody else counts their deaths.
     `max_metrics_points` is `metrics.maxDataPoints`; None collects none.
     """
 
@@ -65,6 +68,7 @@ class WorkerOptions:
     lock_renew_time_ms: int = 15_000
     stalled_interval_ms: int = 30_000
     max_stalled_count: int = 1
+    ignore_stall_limit: bool = False
     max_started_attempts: int | None = None
     skip_stalled_check: bool = False
     skip_lock_renewal: bool = False

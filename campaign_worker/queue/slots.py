@@ -28,15 +28,16 @@ from campaign_worker.queue.moves import (
     TryAgain,
     decide,
 )
+from campaign_worker.queue.writer import STALLED_TOO_OFTEN
 
 if TYPE_CHECKING:
     from campaign_worker.queue.finish import Finisher, Result
     from campaign_worker.queue.intake import Intake
-    from campaign_worker.queue.job import JobWriter
     from campaign_worker.queue.locks import LockRenewer
     from campaign_worker.queue.options import WorkerOptions
     from campaign_worker.queue.protocol import Claimed, Next
     from campaign_worker.queue.report import Reporter
+    from campaign_worker.queue.writer import QueueJobWriter
 
     Process = Callable[[Job, str, AbortSignal], Awaitable[Any]]
 
@@ -65,7 +66,7 @@ class Slots:
         self._intake = intake
         self._report = report
         self.concurrency = options.concurrency
-        self.writer: JobWriter | None = None
+        self.writer: QueueJobWriter | None = None
         #: Passes on what a finish said about the next job: (answer, token, claimed_at).
         self.on_next: Callable[[Next, str, float], None] = lambda *_: None
         self.active: dict[str, ActiveJob] = {}
@@ -144,6 +145,8 @@ class Slots:
     async def _run(self, active: ActiveJob) -> None:
         settled: Settled | None = None
         try:
+            if active.job.deferred_failure and self._options.ignore_stall_limit:
+                await self._forgive(active.job)
             refusal = self._refusal(active)
             if refusal is None:
                 ending = await self._processed(active)
@@ -207,6 +210,10 @@ class Slots:
         if isinstance(value, Completed | Failed | Deferred | HandedBack):
             return value
         return Completed(value)
+
+    async def _forgive(self, job: Job) -> None:
+        if job.deferred_failure == STALLED_TOO_OFTEN and self.writer is not None:
+            await self.writer.forgive_stall(job)
 
     def _refusal(self, active: ActiveJob) -> BaseException | None:
         if active.job.deferred_failure:

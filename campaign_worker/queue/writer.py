@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _GONE = -1
 
+STALLED_TOO_OFTEN = "job stalled more than allowable limit"
+"""What the sweep writes of a job beyond maxStalledCount (moveStalledJobsToWait-9.lua)."""
+
 
 class QueueJobWriter:
     """Fulfils job.JobWriter over the worker's command connection.
@@ -77,6 +80,12 @@ class QueueJobWriter:
         keys = (self._keys.lock(job.id), self._keys.of("stalled"))
         script = self._scripts["extendLock"]
         return bool(await self._link.call(script, keys, token, duration_ms, job.id))
+
+    async def forgive_stall(self, job: Job) -> None:
+        """Script forgiveStall."""
+        key = self._keys.job(job.id)
+        await self._link.call(self._scripts["forgiveStall"], (key,), STALLED_TOO_OFTEN)
+        job.deferred_failure = None
 
     async def _run(self, job: Job, call: Call) -> None:
         self._check(job, await self._link.call(call.script, call.keys, *call.arguments))

@@ -45,11 +45,12 @@ _TEMPLATES_KEPT = 1000
 
 @dataclass(frozen=True, slots=True)
 class ClaimItem:
-    """One job's wish: which mail, under which token, from which job."""
+    """One job's wish: which mail, under which token, from which job; `alone` in its process."""
 
     request: Request
     token: str
     job: JobRef
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Claimer:
         for row in rows:
             item = items[row["ord"]]
             held = row["id"] not in locked or row["recipient_id"] not in at_rest
-            early = answer_without_claim(row, item.request, item.token, held=held)
+            early = answer_without_claim(row, item.request, item.token, held=held, alone=item.alone)
             if early is not None:
                 answers[row["ord"]] = early
             else:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
 
-from campaign_worker.delivery.claims import Busy, Claim, Final, MessageState, Missing, NotYet
+from campaign_worker.delivery.claims import (
+    Busy,
+    Claim,
+    Final,
+    GoesAlone,
+    MessageState,
+    Missing,
+    NotYet,
+)
 from campaign_worker.delivery.guard import GuardFacts
 from campaign_worker.delivery.replay import Replay
 from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, Request
 
 ROW_HELD_SECONDS = 1.0
 """A row that another transaction holds is looked at again after this."""
+
+DEATHS_BESIDE_OTHERS = 2
+"""Owners that a row may lose before it goes alone: which of their mails killed them, nobody saw."""
 
 _FINAL = {"sent", "failed", "skipped", "in_doubt"}
 
@@ -42,7 +54,9 @@ def replay_of(row: Any) -> Replay | None:
     )
 
 
-def answer_without_claim(row: Any, request: Request, token: str, *, held: bool) -> Claim | None:
+def answer_without_claim(
+    row: Any, request: Request, token: str, *, held: bool, alone: bool
+) -> Claim | None:
     """Answer for a row that cannot be claimed, or None for one that may be."""
     if row["id"] is None:
         return _missing(row, request)
@@ -58,6 +72,8 @@ def answer_without_claim(row: Any, request: Request, token: str, *, held: bool) 
         return Busy(max(row["lease_in"], ROW_HELD_SECONDS))
     if row["due_in"] > 0:
         return NotYet("not_due", row["due_in"])
+    if row["deaths"] >= DEATHS_BESIDE_OTHERS and not alone:
+        return GoesAlone()
     return None
 
 
@@ -76,8 +92,14 @@ def _missing(row: Any, request: Request) -> Missing:
 
 def guard_facts(row: Any, suppressed: str | None) -> GuardFacts:
     """Give what the guard decides by; `suppressed` is the reason if nobody is left to mail."""
+    waited_seconds, spread = max(-row["due_in"], 0.0), random.random()  # noqa: S311 - jitter
     if row["inline"] is not None:
-        return GuardFacts(campaign_status=row["campaign_status"], suppressed=suppressed)
+        return GuardFacts(
+            campaign_status=row["campaign_status"],
+            suppressed=suppressed,
+            waited_seconds=waited_seconds,
+            spread=spread,
+        )
     return GuardFacts(
         campaign_status=row["campaign_status"],
         unsubscribed=row["unsubscribed"],
@@ -90,6 +112,8 @@ def guard_facts(row: Any, suppressed: str | None) -> GuardFacts:
         previous_state=row["previous_state"],
         previous_opened=bool(row["previous_opened"]),
         previous_clicked=bool(row["previous_clicked"]),
+        waited_seconds=waited_seconds,
+        spread=spread,
     )
 
 

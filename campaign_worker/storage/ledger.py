@@ -45,9 +45,11 @@ class PostgresLedger:
         self._marks: Batcher[_Mark, bool] = Batcher("mark", self._mark_batch, listener)
         self._orphans: set[asyncio.Task[None]] = set()
 
-    async def claim(self, request: Request, token: str, job: JobRef) -> Claim:
+    async def claim(
+        self, request: Request, token: str, job: JobRef, *, alone: bool = False
+    ) -> Claim:
         """Claim the request's row under `token`, or say why not."""
-        future = self._claims.submit(ClaimItem(request, token, job))
+        future = self._claims.submit(ClaimItem(request, token, job, alone))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

@@ -1,7 +1,7 @@
 -- The guards, read after the lock by a statement of its own: at READ COMMITTED it sees every pause and
 -- unsubscribe that has committed by now.
 SELECT w.ord,
-       m.id, m.state, m.reason, m.message_id, m.token, m.attempts, m.idempotency_key, m.inline,
+       m.id, m.state, m.reason, m.message_id, m.token, m.attempts, m.deaths, m.idempotency_key, m.inline,
        m.campaign_id, m.recipient_id, m.step,
        m.transport, m.request, m.replay_until > clock_timestamp() AS replay_open,
        extract(epoch FROM clock_timestamp() - m.first_marked_at)::float8 AS first_marked_ago,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from campaign_worker.delivery.claims import Claimed, NotYet
+from campaign_worker.delivery.claims import Claimed, Final, GoesAlone, MessageState, NotYet
 from campaign_worker.delivery.revival import BEGINNING, Resolved
 from campaign_worker.delivery.settlements import FailReason, MarkFailed, MarkInDoubt, MarkRetry
-from tests.integration.storage.kit import MESSAGE_ID, World, accepted, inline
+from campaign_worker.errors import DatabaseAway, ReconcilerTaken
+from campaign_worker.storage.recovery import PostgresRecovery, RecoveryOptions
+from tests.integration.storage.kit import JOB, MESSAGE_ID, World, accepted, inline, opened
+from tests.support import TcpProxy, eventually
 
 
 async def expire(world: World) -> None:
@@ -44,8 +48,9 @@ async def test_policy_resend_tries_an_unknown_outcome_again_but_not_for_ever(
     request = (await world.campaign()).request()
     recovery = world.recovery(resend_ambiguous=True)
     found = []
-    for _ in range(5):
-        if not isinstance(await world.claim(request), Claimed):
+    for number in range(5):
+        claim = await world.ledger.claim(request, f"t{number}", JOB, alone=True)
+        if not isinstance(claim, Claimed):
             break
         await world.execute("UPDATE $messages SET marked_at = now()")
         await expire(world)
@@ -167,3 +172,158 @@ async def test_a_row_that_waits_for_a_paused_campaign_goes_out_after_it(world: W
     await world.ledger.mark(claim.id, claim.token, MESSAGE_ID)
     await world.settle(claim, accepted(claim))
     assert await world.state(claim) == "sent"
+
+
+async def test_a_row_that_lost_its_owners_too_often_is_quarantined(world: World) -> None:
+    campaign = await world.campaign()
+    recovery = world.recovery(quarantine_deaths=3)
+    resolved = []
+    for death in range(3):
+        claim = await world.ledger.claim(campaign.request(), f"t{death}", JOB, alone=death >= 2)
+        assert isinstance(claim, Claimed)
+        await expire(world)
+        resolved.append(await recovery.resolve_expired())
+    assert resolved == [Resolved(1), Resolved(1), Resolved(quarantined=1)]
+    row = await world.row(campaign.request())
+    assert (row["state"], row["reason"], row["deaths"]) == ("failed", "quarantined", 3)
+    assert await world.counts(campaign) == {"failed": 1}
+    (shown,) = await world.campaigns.overview(5)
+    assert (shown["quarantined"], shown["in_doubt_count"]) == (1, 0)
+    final = await world.claim(campaign.request())
+    assert final == Final(MessageState.FAILED, "quarantined", None)
+    # An operator's or a dashboard's retry is the only way back.
+    await world.execute("UPDATE $messages SET state = 'scheduled', token = NULL, deaths = 0")
+    assert isinstance(await world.claim(campaign.request()), Claimed)
+
+
+async def test_a_row_that_lost_two_owners_is_claimed_only_alone(world: World) -> None:
+    campaign = await world.campaign()
+    await world.campaigns.fan_out(campaign.id, "campaign")
+    await world.execute("UPDATE $messages SET deaths = 2")
+    assert await world.claim(campaign.request()) == GoesAlone()
+    assert await world.state(campaign.request()) == "scheduled"
+    claim = await world.ledger.claim(campaign.request(), "t", JOB, alone=True)
+    assert isinstance(claim, Claimed)
+
+
+async def test_what_may_have_been_sent_is_in_doubt_and_never_quarantined(world: World) -> None:
+    claim = await world.marked((await world.campaign()).request())
+    await expire(world)
+    recovery = world.recovery(quarantine_deaths=1, resend_ambiguous=True)
+    assert await recovery.resolve_expired() == Resolved(in_doubt=1), "it is not sent again either"
+    assert await world.state(claim) == "in_doubt"
+
+
+async def test_one_replica_reconciles_at_a_time_until_its_lease_is_over(world: World) -> None:
+    first, second = (world.recovery(owner=name, hold_seconds=60.0) for name in ("a", "b"))
+    await first.resolve_expired()
+    with pytest.raises(ReconcilerTaken) as taken:
+        await second.resolve_expired()
+    assert 50 < taken.value.seconds_left <= 60
+    await world.execute("UPDATE $reconciler SET until = now() - interval '1 s'")
+    await second.resolve_expired()
+    with pytest.raises(ReconcilerTaken):
+        await first.complete_campaigns()
+
+
+async def test_a_lease_that_is_given_up_is_free_at_once(world: World) -> None:
+    first, second = (world.recovery(owner=name, hold_seconds=60.0) for name in ("a", "b"))
+    await first.take()
+    await first.release()
+    await second.take()
+    await first.release()
+    with pytest.raises(ReconcilerTaken):
+        await first.take()
+
+
+async def test_a_replica_that_was_overtaken_and_has_the_lease_again_begins_its_tick_anew(
+    world: World,
+) -> None:
+    first, second = (world.recovery(owner=name, hold_seconds=0.0) for name in ("a", "b"))
+    await first.take()
+    await second.take()
+    with pytest.raises(ReconcilerTaken):
+        await first.resolve_expired()
+    await first.resolve_expired()
+
+
+async def test_an_operator_takes_the_lease_from_whoever_has_it(world: World) -> None:
+    worker, operator = (world.recovery(owner=name, hold_seconds=60.0) for name in ("a", "b"))
+    await worker.take()
+    await operator.take(by_force=True)
+    with pytest.raises(ReconcilerTaken):
+        await worker.resolve_expired()
+
+
+async def test_two_that_want_a_free_lease_at_once_do_not_both_get_it(world: World) -> None:
+    rivals = [world.recovery(owner=str(number), hold_seconds=60.0) for number in range(5)]
+    answers = await asyncio.gather(*(one.take() for one in rivals), return_exceptions=True)
+    assert sum(answer is None for answer in answers) == 1
+    assert sum(isinstance(answer, ReconcilerTaken) for answer in answers) == 4
+
+
+async def test_after_an_outage_that_we_saw_no_lease_is_resolved_for_one_full_lease(
+    database_url: str, world: World
+) -> None:
+    lease_seconds = 1.0
+    await world.claimed((await world.campaign()).request())
+    await expire(world)
+    async with TcpProxy(database_url) as proxy, opened(proxy.url, pool_size=2) as database:
+        options = RecoveryOptions(lease_seconds=lease_seconds, overdue_seconds=0.0)
+        recovery = PostgresRecovery(database, options, owner="test")
+        proxy.refuse()
+        proxy.cut()
+        with pytest.raises(DatabaseAway):
+            await recovery.resolve_expired()
+        proxy.pass_all()
+        back_at = time.monotonic()
+        assert await recovery.resolve_expired() == Resolved()
+
+        async def resolved() -> bool:
+            return await recovery.resolve_expired() == Resolved(1)
+
+        await eventually(resolved)
+        assert time.monotonic() - back_at >= lease_seconds
+
+
+async def test_a_follow_up_that_never_had_a_job_is_met_sooner(world: World) -> None:
+    campaign = await world.campaign(3)
+    await world.follow_up(campaign)
+    for index in range(3):
+        await world.sent(campaign.request(index))
+    recovery = world.recovery(overdue_seconds=120.0, jobless_seconds=5.0)
+    assert await recovery.jobless_rows(10) == []
+    ages = {0: 4, 1: 6, 2: 130}
+    for index, age in ages.items():
+        await world.execute(
+            "UPDATE $messages SET due_at = now() - make_interval(secs => $2)"
+            " WHERE step = 1 AND recipient_id = $1",
+            campaign.recipients[index],
+            age,
+        )
+    met = [row.recipient_id for row in await recovery.jobless_rows(10)]
+    assert met == [campaign.recipients[1]]
+    overdue = await recovery.due_rows(BEGINNING, 10, every=False)
+    assert [row.recipient_id for row in overdue] == [campaign.recipients[2]]
+    await world.execute("UPDATE $messages SET job_id = 'x' WHERE step = 1")
+    assert await recovery.jobless_rows(10) == []
+
+
+async def test_a_campaign_that_runs_again_is_told_whoever_resumed_it(world: World) -> None:
+    campaign, other = await world.campaign(status="paused"), await world.campaign()
+    recovery = world.recovery()
+    assert await recovery.resumed_campaigns() == []
+    await world.execute("UPDATE $campaigns SET status = 'running' WHERE id = $1", campaign.id)
+    (resumed,) = await recovery.resumed_campaigns()
+    assert (resumed.campaign_id, resumed.settled) == (campaign.id, False)
+    await world.execute("UPDATE $campaigns SET resumed_at = now() - interval '31 s'")
+    await world.execute("UPDATE $campaigns SET resumed_at = NULL WHERE id = $1", other.id)
+    (settled,) = await recovery.resumed_campaigns()
+    assert settled.settled
+    await recovery.resumption_over(resumed)
+    assert await recovery.resumed_campaigns() == [settled], "resumed again meanwhile"
+    await recovery.resumption_over(settled)
+    assert await recovery.resumed_campaigns() == []
+    await world.execute("UPDATE $campaigns SET resumed_at = now(), status = 'running'")
+    await world.execute("UPDATE $campaigns SET status = 'paused' WHERE id = $1", campaign.id)
+    assert [one.campaign_id for one in await recovery.resumed_campaigns()] == [other.id]

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaign_worker.delivery.guard import Go, GuardFacts, Skip, Wait, decide
+from campaign_worker.delivery.guard import (
+    Go,
+    GuardFacts,
+    Skip,
+    Wait,
+    decide,
+    paused_recheck_seconds,
+)
 from campaign_worker.delivery.requests import CampaignRequest
 from campaign_worker.delivery.retry import Attempt, RetryPolicy, delay_seconds, is_last
 from campaign_worker.delivery.routing import Routing
@@ -20,8 +27,8 @@ GUARDS: list[tuple[dict[str, Any], Any]] = [
     ({}, Go()),
     ({"campaign_status": None}, Go()),
     ({"campaign_status": "completed"}, Go()),
-    ({"campaign_status": "paused"}, Wait("campaign_paused", 60.0)),
-    ({"campaign_status": "draft"}, Wait("campaign_draft", 60.0)),
+    ({"campaign_status": "paused"}, Wait("campaign_paused", 600.0)),
+    ({"campaign_status": "draft"}, Wait("campaign_draft", 600.0)),
     ({"campaign_status": "cancelled", "unsubscribed": True}, Skip("campaign_cancelled")),
     ({"campaign_status": "paused", "unsubscribed": True}, Skip("unsubscribed")),
     ({"campaign_status": "paused", "suppressed": "manual"}, Skip("suppressed_manual")),
@@ -37,13 +44,28 @@ GUARDS: list[tuple[dict[str, Any], Any]] = [
     ({"step": 1, "previous_state": "skipped"}, Skip("previous_step_not_sent")),
     ({"step": 2, "previous_state": "absent"}, Skip("previous_step_not_sent")),
     ({"step": 1, "previous_state": "sent", "step_known": False}, Skip("step_removed")),
-    ({"step": 1, "campaign_status": "paused", "replied": True}, Wait("campaign_paused", 60.0)),
+    ({"step": 1, "campaign_status": "paused", "replied": True}, Wait("campaign_paused", 600.0)),
 ]
 
 
 @pytest.mark.parametrize(("facts", "decision"), GUARDS)
 def test_the_first_rule_that_applies_decides(facts: dict[str, Any], decision: Any) -> None:
     assert decide(GuardFacts(**({"campaign_status": "running"} | facts))) == decision
+
+
+def test_the_looks_at_a_paused_campaign_come_ever_more_rarely() -> None:
+    at, looks = 0.0, []
+    for _ in range(9):
+        looks.append(paused_recheck_seconds(at, spread=0.5))
+        at += looks[-1]
+    assert looks[:5] == [600.0, 600.0, 1200.0, 2400.0, 4800.0]
+    assert looks[-2:] == [21_600.0, 21_600.0]
+
+
+@given(st.floats(0, 1e9), st.floats(0, 1))
+def test_the_looks_at_a_paused_campaign_do_not_come_all_at_once(waited: float, at: float) -> None:
+    middle = paused_recheck_seconds(waited, 0.5)
+    assert 450.0 <= middle * 0.75 <= paused_recheck_seconds(waited, at) <= middle * 1.25
 
 
 @pytest.mark.parametrize(
