@@ -104,7 +104,7 @@ class App:
             consumed=self._lifecycle.consumed,
             in_flight=self._left(),
             last_claim_age_seconds=None if latest is None else time.monotonic() - latest,
-            held=tuple(self._parts.gate.reasons),
+            held=(*self._parts.gate.reasons, *self._parts.breakers.reasons),
             version=campaign_worker.__version__,
             instance=self._settings.instance_id,
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import structlog
 
+from campaign_worker.delivery.breaker import Breakers
 from campaign_worker.delivery.endgame import Endgame
 from campaign_worker.delivery.leases import Leases
 from campaign_worker.delivery.pipeline import Pipeline
@@ -74,9 +76,14 @@ class Parts:
         self._drain = Drain(self.spool, self.ledger.settle)
         self.leases = Leases(self.ledger, lease_seconds=settings.lease_seconds)
         self.transports = self._build_transports()
+        self.breakers = Breakers(
+            self.transports, listener, pause_seconds=settings.bounce_pause_seconds
+        )
         self.gate = IntakeGate(
             probe_database=self._probe_database,
-            probe_transports={name: one.probe for name, one in self.transports.items()},
+            probe_transports={
+                name: partial(self._probe_transport, name) for name in self.transports
+            },
             listener=listener,
             transport_probe_seconds=settings.transport_probe_seconds,
         )
@@ -119,6 +126,11 @@ class Parts:
         with contextlib.suppress(RedisAway):
             await self._drain.run()
 
+    async def _probe_transport(self, name: str) -> None:
+        """Raise while a transport is down, or rests."""
+        self.breakers.check(name)
+        await self.transports[name].probe()
+
     def _queue_of(self, name: str) -> MailQueue:
         if name not in self._queues:
             # A row may name a queue that this replica does not work on.
@@ -158,13 +170,16 @@ class Parts:
             floor_seconds=settings.retry_4xx_floor_seconds,
             resend_ambiguous=settings.ambiguous_send is AmbiguousSend.RESEND,
         )
+        writer = Writer(self.ledger, self.spool, self.gate)
         return Pipeline(
             ledger=self.ledger,
             leases=self.leases,
-            transports=Routing(self.transports, Campaigns(self.database).transports),
+            transports=Routing(
+                self.transports, Campaigns(self.database).transports, self.breakers.check
+            ),
             composer=MailComposer(ComposerOptions(settings.mail_from)),
             pace=self._build_pace(),
-            endgame=Endgame(Writer(self.ledger, self.spool, self.gate), self.gate, policy),
+            endgame=Endgame(writer, self.gate, self.breakers, policy),
             listener=self._listener,
         )
 

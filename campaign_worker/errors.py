@@ -14,6 +14,7 @@ CampaignWorkerError
 │   ├── RedisAway
 │   ├── DatabaseAway
 │   └── TransportDown        an SMTP server or an API cannot be reached, or refuses us
+│       └── TooManyBounces   it calls too many recipients dead to be believed
 ├── SmtpRefused              the server answered with a refusal, in a known phase
 ├── SmtpLost                 no answer came, in a known phase
 ├── HttpRefused              a provider's API answered with an error
@@ -151,6 +152,15 @@ class TransportDown(Away):
         self.phase = phase
         self.problem = problem
         self.code = code
+
+
+class TooManyBounces(TransportDown):
+    """Over 10 % of the last recipients bounced hard; the transport rests for `seconds` more."""
+
+    def __init__(self, transport: str, seconds: float) -> None:
+        problem = f"over 10 % hard bounces, rests {seconds:.0f} s"
+        super().__init__(transport, SmtpPhase.RCPT, problem)
+        self.seconds = seconds
 
 
 class SmtpRefused(CampaignWorkerError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from campaign_worker.delivery import outcomes
+from campaign_worker.delivery.breaker import Breakers, Judgement
 from campaign_worker.delivery.claims import Claimed
 from campaign_worker.delivery.classify import (
     HardBounce,
@@ -45,7 +46,11 @@ from campaign_worker.errors import (
     SmtpLost,
     SmtpPhase,
     SmtpRefused,
+    TooManyBounces,
 )
+
+WITHHELD = "suppression withheld"
+"""Begins the detail of a row whose hard bounce came among too many to be believed."""
 
 _SHORTEST_REST_SECONDS = 1.0
 """A server that has had enough is left alone at least this long, also with a floor of 0."""
@@ -67,8 +72,9 @@ class Handed:
 class Endgame:
     """Has endings written and answers with outcomes."""
 
-    def __init__(self, writer: Writer, gate: Gate, policy: RetryPolicy) -> None:
+    def __init__(self, writer: Writer, gate: Gate, breakers: Breakers, policy: RetryPolicy) -> None:
         self._writer = writer
+        self._breakers = breakers
         self._gate = gate
         self._policy = policy
 
@@ -79,11 +85,17 @@ class Endgame:
             ending: Ending = MarkSent(handed.mail.message_id, answer.reply, refused)
         else:
             ending = self._ending_of(handed, answer)
-        return await self.settle(handed.claim, ending)
+        judgement = self._judged(handed, answer, ending)
+        if not judgement.suppress:
+            ending = _unbelieved(ending)
+        return await self.settle(handed.claim, ending, withdraw=judgement.withdraw)
 
-    async def settle(self, claim: Claimed, ending: Ending) -> Outcome:
+    async def settle(
+        self, claim: Claimed, ending: Ending, *, withdraw: tuple[int, ...] = ()
+    ) -> Outcome:
         """Write one ending and say what it means for the job."""
-        answer = await self._writer.write(Settlement(claim.id, claim.token, ending))
+        settlement = Settlement(claim.id, claim.token, ending, withdraw)
+        answer = await self._writer.write(settlement)
         match answer:
             case Settled(next_step):
                 return _outcome_of(ending, next_step)
@@ -117,6 +129,24 @@ class Endgame:
             await self._writer.write_at_last(settlement)
         else:
             await self._writer.write(settlement)
+
+    def _judged(self, handed: Handed, answer: Answer, ending: Ending) -> Judgement:
+        """Have the breaker look at the mail's RCPTs; one that trips stops the intake."""
+        recipients = len(handed.mail.envelope.recipients)
+        match answer, ending:
+            case Accepted(), MarkSent(hard_bounced=bounced):
+                hard, other = len(bounced), recipients - len(bounced)
+            case _, MarkFailed(FailReason.HARD_BOUNCE):
+                hard, other = recipients, 0
+            case SmtpRefused(phase=SmtpPhase.RCPT | SmtpPhase.DATA | SmtpPhase.BODY), _:
+                hard, other = 0, recipients
+            case _:
+                return Judgement()
+        name = handed.transport
+        judgement = self._breakers.note(name, handed.claim.id, hard=hard, other=other)
+        if judgement.tripped:
+            self._gate.transport_down(name, TooManyBounces(name, self._breakers.rest_seconds(name)))
+        return judgement
 
     def _ending_of(self, handed: Handed, error: Unaccepted) -> Ending:
         attempt, last = handed.attempt, is_last(handed.attempt, handed.claim.attempts)
@@ -181,6 +211,17 @@ def _outcome_of(ending: Ending, next_step: NextStep | None) -> Outcome:
             return outcomes.InDoubt(detail, resend=resend)
         case _:
             assert_never(ending)
+
+
+def _unbelieved(ending: Ending) -> Ending:
+    """Leave the suppression out, and say so in the row, for an operator to decide."""
+    match ending:
+        case MarkFailed(FailReason.HARD_BOUNCE, detail, attempt_spent):
+            return MarkFailed(FailReason.HARD_BOUNCE, f"{WITHHELD}: {detail}", attempt_spent)
+        case MarkSent(message_id, reply, hard_bounced) if hard_bounced:
+            return MarkSent(message_id, f"{WITHHELD}: {reply}")
+        case _:
+            return ending
 
 
 def _at_fault(recipients: tuple[str, ...], error: Unaccepted) -> tuple[str, ...]:

@@ -16,30 +16,40 @@ _KEPT_CAMPAIGNS = 10_000
 
 
 class Routing:
-    """Fulfils Transports. `lookup` gives the transport names of known campaigns by id."""
+    """Fulfils Transports. `lookup` gives the transport names of known campaigns by id.
+
+    `check` raises TransportDown for one that must not be used now.
+    """
 
     def __init__(
         self,
         transports: Mapping[str, Transport],
         lookup: Callable[[Sequence[int]], Awaitable[Mapping[int, str]]],
+        check: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._transports = transports
+        self._check = check
         self._lookup = lookup
         self._kept: dict[int, tuple[float, str]] = {}
 
     async def choose(self, request: Request) -> Transport:
-        """Find the campaign's transport. Raises errors.SettingsError, DatabaseAway."""
+        """Find the campaign's transport.
+
+        Raises errors.SettingsError, DatabaseAway, TransportDown.
+        """
         name = DEFAULT_TRANSPORT
         if request.campaign_id is not None:
             name = await self._name_of(request.campaign_id)
         try:
-            return self._transports[name]
+            transport = self._transports[name]
         except KeyError:
             raise SettingsError(
                 f"SMTP_URL_{name.upper()}",
                 f"is missing, and campaign {request.campaign_id} goes out by transport {name!r}",
                 "set it, or change the campaign's transport",
             ) from None
+        self._check(name)
+        return transport
 
     async def _name_of(self, campaign_id: int) -> str:
         kept = self._kept.get(campaign_id)

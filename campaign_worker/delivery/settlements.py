@@ -70,11 +70,15 @@ Ending = MarkSent | MarkFailed | MarkRetry | MarkReleased | MarkInDoubt
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One row's ending, by the token that owns it."""
+    """One row's ending, by the token that owns it.
+
+    `withdraw`: rows whose suppressions are taken back, in the same transaction.
+    """
 
     id: int
     token: str
     ending: Ending
+    withdraw: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,12 @@ class Drain:
 
 def to_fields(settlement: Settlement) -> dict[str, str]:
     """Write a settlement down, without what names or quotes anybody."""
-    words = {"row": settlement.id, "token": settlement.token, **_words(settlement.ending)}
+    words = {
+        "row": settlement.id,
+        "token": settlement.token,
+        "withdraw": settlement.withdraw,
+        **_words(settlement.ending),
+    }
     return {"version": VERSION, "outcome": json.dumps(words)}
 
 
@@ -85,7 +90,8 @@ def from_fields(fields: Mapping[str, str]) -> Settlement | None:
         return None
     try:
         words = json.loads(fields["outcome"])
-        return Settlement(int(words["row"]), str(words["token"]), _ending(words))
+        withdraw = tuple(int(row) for row in words["withdraw"])
+        return Settlement(int(words["row"]), str(words["token"]), _ending(words), withdraw)
     except (KeyError, TypeError, ValueError):
         return None
 

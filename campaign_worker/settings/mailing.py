@@ -90,6 +90,14 @@ class MailSettings(Base):
         "(RFC 5321 wants 10 minutes): after it nobody knows what became of the mail. A stop "
         "waits no longer than its drain window.",
     )
+    bounce_pause_seconds: Annotated[float, About(unit="s")] = Field(
+        default=600.0,
+        gt=0,
+        le=86_400,
+        description="How long a transport rests after more than 10 of its last 100 recipients "
+        "bounced hard: a server that has us on a blocklist calls everybody dead. Those bounces "
+        "suppress nobody. A restart ends the rest.",
+    )
     send_rate_per_second: Annotated[
         float | None, About(unit="mails/s", default="unlimited", example="50")
     ] = Field(

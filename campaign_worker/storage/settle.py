@@ -72,6 +72,9 @@ class Settler:
     ) -> dict[int, NextStep]:
         """Write what follows from an ending: suppressions, usage, next steps, a resend."""
         sql = self._database.sql
+        withdrawn = sorted({row for item in items for row in item.withdraw})
+        if withdrawn:
+            await connection.execute(sql["withdraw_suppressions"], withdrawn)
         suppressed = [entry for item in items for entry in self._suppressed(item)]
         if suppressed:
             await connection.execute(

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from campaign_worker.delivery.breaker import Breakers
 from campaign_worker.delivery.endgame import Endgame
 from campaign_worker.delivery.leases import Leases
 from campaign_worker.delivery.model import Accepted, Composed, Envelope
@@ -200,14 +201,18 @@ class Bench:
         self.gate.attach([self.notes])
         self.leases = Leases(world.ledger, lease_seconds=LEASE_SECONDS)
         given = {"floor_seconds": 60.0, "resend_ambiguous": False} | policy
+        self.now = 0.0
+        self.breakers = Breakers(
+            transports, self.notes, pause_seconds=600.0, clock=lambda: self.now
+        )
         writer = Writer(world.ledger, self.spool, self.gate)
         pipeline = Pipeline(
             ledger=world.ledger,
             leases=self.leases,
-            transports=Routing(transports, world.campaigns.transports),
+            transports=Routing(transports, world.campaigns.transports, self.breakers.check),
             composer=composer or self.composer,
             pace=self.pace,
-            endgame=Endgame(writer, self.gate, RetryPolicy(**given)),
+            endgame=Endgame(writer, self.gate, self.breakers, RetryPolicy(**given)),
             listener=self.notes,
         )
         self.options = ProcessorOptions(
