@@ -1,0 +1,1 @@
+"""Rolling deploys in the middle of a campaign; `make chaos-deploy`."""
