@@ -33,6 +33,7 @@ _MARGIN_SECONDS = 300.0
 
 _BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 _RESTRICTED = "restricted_api_key"
+_TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class ResendTransport:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             self.down(error)
         tls = self.endpoint.base_url.startswith("https:")
-        if response.ok:
+        if response.ok or response.status == _TOO_MANY_REQUESTS:
             return ResendReport(str(self.endpoint), tls, restricted=False)
         answer = refused(response.status, response.headers, body)
         if answer.name == _RESTRICTED:

@@ -332,6 +332,14 @@ async def test_a_probe_tells_a_good_key_from_a_bad_one_and_sends_nothing(
     assert not (await good.probe()).restricted
     resend_api.restricted = True
     assert (await good.probe()).restricted
+    resend_api.domains_problem = Refuse(503, "service_unavailable")
+    with pytest.raises(TransportDown) as caught:
+        await good.probe()
+    assert caught.value.phase is SmtpPhase.GREETING
+    # Whoever says that we ask too often is there.
+    resend_api.domains_problem = Refuse(429, "rate_limit_exceeded")
+    assert not (await good.probe()).restricted
+    resend_api.domains_problem = None
     with pytest.raises(TransportDown) as caught:
         await transport_to(resend_api.url_with("wrong")).probe()
     assert caught.value.phase is SmtpPhase.AUTH
