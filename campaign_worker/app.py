@@ -131,6 +131,7 @@ class App:
         await self._parts.leases.start()
         await self._parts.slowest.start()
         await self._parts.gate.start()
+        await self._parts.resting.start()
         self._workers = [self._parts.build_worker(queue) for queue in self._settings.queues]
         self._parts.gate.attach(self._workers)
         for worker in self._workers:
@@ -149,7 +150,10 @@ class App:
     def _stop(self, signals: Signals) -> Stop:
         return Stop(
             workers=self._workers,
-            background=[self._parts.reconciler, self._parts.watch, self._parts.gate],
+            background=[
+                *(self._parts.reconciler, self._parts.resting, self._parts.watch),
+                self._parts.gate,
+            ],
             ledger=self._parts.ledger,
             leases=self._parts.leases,
             slowest=self._parts.slowest,

@@ -29,6 +29,7 @@ from campaign_worker.mail.pace import SharedPace, Unpaced
 from campaign_worker.operations import database_options, recovery_options
 from campaign_worker.queue import ConnectionSpec, Job, Worker
 from campaign_worker.queue.backoff import backoff_delay
+from campaign_worker.resting import Resting
 from campaign_worker.sequence.scheduler import Scheduler
 from campaign_worker.settings import (
     DEFAULT_TRANSPORT,
@@ -72,6 +73,7 @@ class Parts:
             normalize=normalize,
             listener=listener,
         )
+        self.resting = Resting(self._queue_of)
         self.spool = RedisSpool(self.redis, spool_key(settings.bullmq_prefix))
         self._drain = Drain(self.spool, self.ledger.settle)
         self.leases = Leases(self.ledger, lease_seconds=settings.lease_seconds)
@@ -188,6 +190,7 @@ class Parts:
             park_unknown=self._settings.unknown_jobs is UnknownJobs.PARK,
             now_ms=now_ms,
             backoff_seconds=_backoff_seconds,
+            on_rest=self.resting.note,
         )
         return MailProcessor(self._pipeline, self.gate, self._scheduler, self._listener, options)
 

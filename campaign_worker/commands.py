@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from campaign_worker.delivery.restoring import Restoring
-from campaign_worker.delivery.waking import at_pace
+from campaign_worker.delivery.waking import PAGE, at_pace
 from campaign_worker.operations import (
     NoSuchCampaign,
     Progress,
@@ -75,8 +75,11 @@ async def resume(settings: Settings, campaign_id: str, progress: Progress) -> in
         total, done, woken = await campaigns.pending_count(number), 0, 0
         sweep = stores.scheduler.sweep()
         await campaigns.being_woken(number, _WOKEN_BY_US_SECONDS)
+        while (called := await at_pace(stores.scheduler.call_back(number, PAGE))) is not None:
+            woken += called
+            await campaigns.being_woken(number, _WOKEN_BY_US_SECONDS)
         async for page in campaigns.due_pages(number):
-            woken += await at_pace(sweep.wake, page)
+            woken += await at_pace(sweep.wake(page)) or 0
             await campaigns.being_woken(number, _WOKEN_BY_US_SECONDS)
             done += len(page)
             progress(done, max(total, done))

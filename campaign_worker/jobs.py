@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 
 from campaign_worker.delivery.payload import CAMPAIGN_FIELDS, KNOWN_JOBS
 from campaign_worker.errors import RedisAway
-from campaign_worker.queue.producer import Group, JobSpec, Producer
+from campaign_worker.queue.aside import Group
+from campaign_worker.queue.producer import JobSpec, Producer
 from campaign_worker.queue.survey import Survey
 from campaign_worker.sequence.jobs import MailJob
 
@@ -51,15 +52,19 @@ class MailQueue:
         """Begin a look over the queue for many jobs."""
         return self._producer.survey()
 
-    async def set_aside(
+    async def put_off(
         self, campaign_id: int, *, delay_seconds: float, spread_seconds: float
     ) -> tuple[int, int]:
         """Put off a campaign's jobs among the oldest that wait; (looked at, put off)."""
-        return await self._producer.set_aside(
+        return await self._producer.aside().put_off(
             Group(str(campaign_id), KNOWN_JOBS, CAMPAIGN_FIELDS),
             delay_ms=round(delay_seconds * 1000),
             spread_ms=round(spread_seconds * 1000),
         )
+
+    async def call_back(self, campaign_id: int, limit: int) -> int | None:
+        """Let jobs run at once that were put off; how many did, None when none are left."""
+        return await self._producer.aside().call_back(str(campaign_id), limit)
 
     async def counts(self) -> dict[str, int]:
         """Return the number of jobs by state."""
@@ -73,6 +78,11 @@ class QueueEpochs:
         self._client = client
         self._write = client.register_script(_WRITE_EPOCH)
         self._keys = {queue: f"{prefix}:campaign-worker:epoch:{queue}" for queue in queues}
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """Names of the queues."""
+        return tuple(self._keys)
 
     async def read(self) -> Mapping[str, str | None]:
         """Read each key; None where there is none. Raises RedisAway."""

@@ -11,6 +11,9 @@ PAUSED_RECHECK_MOST_SECONDS = 6 * 3600.0
 Nobody waits for that: whoever resumes a campaign has its jobs woken.
 """
 
+RESTING = ("campaign_paused", "campaign_draft")
+"""Reasons to wait that all mails of the campaign share."""
+
 PREVIOUS_STEP_RECHECK_SECONDS = 60.0
 """How long a follow-up's job sleeps while the step before it is still open."""
 

@@ -12,6 +12,7 @@ from typing import assert_never
 import structlog
 
 from campaign_worker.delivery import outcomes, payload
+from campaign_worker.delivery.guard import RESTING
 from campaign_worker.delivery.outcomes import Outcome
 from campaign_worker.delivery.pipeline import Pipeline, Run
 from campaign_worker.delivery.ports import Gate, JobView, NextSteps, Signal
@@ -40,11 +41,15 @@ MISCONFIGURED_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ProcessorOptions:
-    """`park_unknown`: jobs of other names are parked, not failed. Times come from `now_ms`."""
+    """`park_unknown`: jobs of other names are parked, not failed. Times come from `now_ms`.
+
+    `on_rest` is told of each job whose campaign rests: its queue, and the campaign.
+    """
 
     park_unknown: bool
     now_ms: Callable[[], int]
     backoff_seconds: Callable[[JobView], Awaitable[float]]
+    on_rest: Callable[[str, int], None] = lambda _queue, _campaign_id: None
 
 
 class MailProcessor:
@@ -103,6 +108,9 @@ class MailProcessor:
         except SettingsError as error:
             log.error("settings do not serve this campaign", reason=str(error))
             return outcomes.Deferred("settings", MISCONFIGURED_SECONDS)
+        rests = isinstance(outcome, outcomes.Deferred) and outcome.reason in RESTING
+        if rests and request.campaign_id is not None:
+            self._options.on_rest(job.queue_name, request.campaign_id)
         if isinstance(outcome, outcomes.Sent) and outcome.next_step is not None:
             await self._next_steps.add(outcome.next_step, job)
         return outcome

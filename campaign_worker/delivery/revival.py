@@ -139,6 +139,10 @@ class Revival(Protocol):
         """Begin a look over the queues."""
         ...
 
+    async def call_back(self, campaign_id: int, limit: int) -> int | None:
+        """Wake jobs that were put off without a look at their rows; None when none are left."""
+        ...
+
     async def epochs(self) -> Mapping[str, str | None]:
         """Read the epoch key of each of our queues; None where there is none."""
         ...

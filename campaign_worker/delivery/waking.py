@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from campaign_worker.delivery.revival import DueRow, Recovery, Resumed, Revival, Sweep
+from campaign_worker.delivery.revival import Recovery, Resumed, Revival, Sweep
 
 PAGE = 1000
 WOKEN_PER_SECOND = 2000
@@ -68,8 +68,11 @@ class Waking:
 
     async def _page(self, way: _Pass) -> int:
         number = way.resumed.campaign_id
+        called = await at_pace(self._revival.call_back(number, PAGE))
+        if called is not None:
+            return called
         rows = await self._recovery.resumed_rows(number, way.after, PAGE)
-        woken = await at_pace(way.sweep.wake, rows)
+        woken = await at_pace(way.sweep.wake(rows)) or 0
         if len(rows) < PAGE:
             way.over = True
             if way.resumed.settled:
@@ -79,11 +82,9 @@ class Waking:
         return woken
 
 
-async def at_pace(
-    wake: Callable[[Sequence[DueRow]], Awaitable[int]], rows: Sequence[DueRow]
-) -> int:
-    """Wake a page's jobs and take the time that so many may take; how many were woken."""
+async def at_pace(waking: Awaitable[int | None]) -> int | None:
+    """Wait for a page to be woken, and for the time that so many may take; its answer."""
     began_at = time.monotonic()
-    woken = await wake(rows) if rows else 0
-    await asyncio.sleep(max(0.0, woken / WOKEN_PER_SECOND - (time.monotonic() - began_at)))
+    woken = await waking
+    await asyncio.sleep(max(0.0, (woken or 0) / WOKEN_PER_SECOND - (time.monotonic() - began_at)))
     return woken

@@ -7,9 +7,9 @@ reviving, can be repeated safely.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgpack
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -17,6 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from campaign_worker.errors import RedisAway, UnsupportedOption
+from campaign_worker.queue.aside import Aside
 from campaign_worker.queue.backoff import normalize
 from campaign_worker.queue.clock import RedisClock
 from campaign_worker.queue.job import SHORT_NAMES
@@ -37,8 +38,6 @@ Revival: TypeAlias = Literal["added", "reprocessed", "requeued", "untouched"]
 _PRIORITY_LIMIT = 2**21 - 1
 _BATCH = 500
 _NOT_DELAYED = -3
-GROUP_LOOK = 1000
-"""Jobs that one step of set_aside looks at."""
 _SYNC_SECONDS = 300.0
 _UNSUPPORTED = ("parent", "repeat", "repeatJobKey", "debounce", "sizeLimit")
 _STATES = {
@@ -85,15 +84,6 @@ class JobSpec:
         if backoff is not None:
             opts["backoff"] = backoff
         return {SHORT_NAMES.get(key, key): item for key, item in opts.items() if item is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Jobs of these names whose data has `value` in the first of `fields` that it has."""
-
-    value: str
-    job_names: tuple[str, ...]
-    fields: tuple[str, ...]
 
 
 class Producer:
@@ -156,15 +146,9 @@ class Producer:
         """Begin a look over the queue for many jobs."""
         return Survey(self._keys, self._run, self._page)
 
-    async def set_aside(self, group: Group, *, delay_ms: int, spread_ms: int) -> tuple[int, int]:
-        """Put off the jobs of a group among the oldest that wait; (looked at, put off)."""
-        now_ms = await self._now_ms()
-        due = (now_ms + delay_ms, now_ms + delay_ms + spread_ms)
-        arguments = (self._keys.base, GROUP_LOOK, *due, group.value, len(group.job_names))
-        keys = self._keys.all_of("wait", "delayed", "marker")
-        call = Call(self._scripts["setAside"], keys, (*arguments, *group.job_names, *group.fields))
-        ((looked, moved),) = await self._run([call])
-        return int(looked), int(moved)
+    def aside(self) -> Aside:
+        """Give what puts off many jobs at once, and calls them back."""
+        return Aside(self._keys, self._run, self._now_ms, self._page, self.promote)
 
     async def counts(self) -> dict[str, int]:
         """How many jobs stand in each state, by Node's names of the states."""
@@ -208,11 +192,11 @@ class Producer:
         return Call(self._scripts["revive"], keys, (job_id, "1" if reset_attempts else "0"))
 
     async def _page(self, key: str, first: int, last: int) -> list[str]:
+        asked: Any = self._client.lrange(key, first, last)
         try:
-            reply = await cast("Awaitable[list[Any]]", self._client.lrange(key, first, last))
+            return [_text(job_id) for job_id in await asked]
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise RedisAway(str(error)) from error
-        return [_text(job_id) for job_id in reply]
 
     async def _run(self, calls: Sequence[Call], refusals: tuple[int, ...] = ()) -> list[Any]:
         replies: list[Any] = []

@@ -77,7 +77,10 @@ UPSTREAM = {
         "5c72b69e53d0687dd4995dfefca4b7d2922f384ff4caab263bed62e7c837d6a9",
     ),
 }
-OWN = ("restoreMarker", "claimedBy", "inspect", "revive", "survey", "setAside", "forgiveStall")
+OWN = (
+    *("restoreMarker", "claimedBy", "inspect", "revive", "survey"),
+    *("setAside", "callBack", "forgiveStall"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,11 @@ log = structlog.get_logger(__name__)
 class Epochs(Protocol):
     """The epoch keys of our queues. Raises errors.RedisAway."""
 
+    @property
+    def queues(self) -> Sequence[str]:
+        """Names of our queues."""
+        ...
+
     async def read(self) -> Mapping[str, str | None]:
         """Read each; None where there is none."""
         ...
@@ -63,6 +68,14 @@ class Scheduler:
     async def revive(self, rows: Sequence[DueRow]) -> int:
         """Give each row a live job unless it has one; how many needed it."""
         return await self.sweep().revive(rows)
+
+    async def call_back(self, campaign_id: int, limit: int) -> int | None:
+        """Wake jobs that were put off without a look at their rows; None when none are left."""
+        for queue in self._epochs.queues:
+            called = await self._queue_of(queue).call_back(campaign_id, limit)
+            if called is not None:
+                return called
+        return None
 
     async def epochs(self) -> Mapping[str, str | None]:
         """Read the epoch key of each of our queues; None where there is none."""

@@ -44,6 +44,10 @@ class JobQueue(Protocol):
         """Let delayed jobs run at once; how many were delayed."""
         ...
 
+    async def call_back(self, campaign_id: int, limit: int) -> int | None:
+        """Wake jobs that were put off in one step; None when none are left."""
+        ...
+
     def survey(self) -> Survey:
         """Begin a look over the queue."""
         ...

@@ -2,7 +2,7 @@
   Puts off the jobs at the head of a queue that belong to one group, many in one step: as a worker would
   that took each, looked at it and moved it to delayed, without an attempt. Others keep their places.
 
-    KEYS[1] wait  KEYS[2] delayed  KEYS[3] marker
+    KEYS[1] wait  KEYS[2] delayed  KEYS[3] marker  KEYS[4] list of the group's jobs that were put off
     ARGV[1] key prefix of the queue   ARGV[2] how many jobs to look at, from the oldest
     ARGV[3] earliest due time, ms     ARGV[4] latest due time, ms
     ARGV[5] value that the group has  ARGV[6] how many names of jobs follow
@@ -39,7 +39,7 @@ local function belongs(id)
 end
 
 local ids = rcall("LRANGE", KEYS[1], -tonumber(ARGV[2]), -1)
-local kept, scored = {}, {}
+local kept, moved, scored = {}, {}, {}
 local first, last = tonumber(ARGV[3]), tonumber(ARGV[4])
 for at, id in ipairs(ids) do
   if belongs(id) then
@@ -47,12 +47,13 @@ for at, id in ipairs(ids) do
     local due = math.floor(first + (last - first) * (#ids - at) / #ids)
     scored[#scored + 1] = due * 0x1000 + at % 0x1000
     scored[#scored + 1] = id
+    moved[#moved + 1] = id
     rcall("HSET", ARGV[1] .. id, "delay", due - first)
   else
     kept[#kept + 1] = id
   end
 end
-if #scored == 0 then
+if #moved == 0 then
   return { #ids, 0 }
 end
 rcall("LTRIM", KEYS[1], 0, -(#ids + 1))
@@ -60,6 +61,9 @@ if #kept > 0 then
   rcall("RPUSH", KEYS[1], unpack(kept))
 end
 rcall("ZADD", KEYS[2], unpack(scored))
+-- For those who will want them back at once; the jobs come back by themselves long before it expires.
+rcall("RPUSH", KEYS[4], unpack(moved))
+rcall("EXPIRE", KEYS[4], 3600)
 local next_due = rcall("ZRANGE", KEYS[2], 0, 0, "WITHSCORES")
 rcall("ZADD", KEYS[3], math.floor(tonumber(next_due[2]) / 0x1000), "1")
-return { #ids, #scored / 2 }
+return { #ids, #moved }

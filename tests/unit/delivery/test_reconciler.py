@@ -30,6 +30,7 @@ class World:
         self.jobless: list[int] = []
         self.revived: list[int] = []
         self.woken: list[int] = []
+        self.aside: list[int] = []
         self.resumed: list[Resumed] = []
         self.over: list[int] = []
         self.events: list[Event] = []
@@ -99,6 +100,11 @@ class World:
         if self.redis_away:
             raise RedisAway("gone")
         return [one for one in rows if one.id not in self.healthy]
+
+    async def call_back(self, _campaign_id: int, limit: int) -> int | None:
+        called, self.aside = self.aside[:limit], self.aside[limit:]
+        self.woken += called
+        return len(called) or None
 
     async def revive(self, rows: Sequence[DueRow]) -> int:
         self.revived += [one.id for one in rows]
@@ -251,6 +257,15 @@ async def test_a_resumed_campaign_is_woken_at_once_and_once_more_when_it_has_set
     world.resumed = [dataclasses.replace(fresh, settled=True)]
     await reconciler.tick()
     assert (world.woken, world.over) == ([1, 2, 3] * 2, [1])
+
+
+async def test_jobs_that_were_put_off_without_a_row_are_woken_first() -> None:
+    world = World(1)
+    world.healthy = set(world.rows)
+    world.aside = [101, 102]
+    world.resumed = [Resumed(1, NOW, settled=True)]
+    await world.reconciler().tick()
+    assert (world.woken, world.over) == ([101, 102, 1], [1])
 
 
 async def test_at_most_2000_jobs_a_second_are_woken() -> None:
