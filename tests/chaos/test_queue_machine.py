@@ -76,6 +76,10 @@ class Queue:
         )
         return [str(job_id) for job_id in refused]
 
+    def owner(self, job_id: str) -> str | None:
+        """Return the token that the job is locked with."""
+        return self.client.get(self.keys.lock(job_id))
+
     def expire(self, job_id: str) -> None:
         self.client.delete(self.keys.lock(job_id))
 
@@ -115,17 +119,21 @@ class Hand:
     def finish(self, job_id: str, *, fetch: bool, reply_lost: bool = False) -> None:
         token = self.holds[job_id]
         call = self._queue.protocol.complete(self._jobs[job_id], token, '"done"', fetch=fetch)
+        owner = self._queue.owner(job_id)
         reply = self._queue.run(call)
+        assert _done(reply) == (owner == token), "only the owner of the lock may finish"
         if self._lost(reply_lost):
             return
         del self.holds[job_id]
-        if isinstance(reply, list) or int(reply) >= 0:
+        if _done(reply):
             self.won.append(job_id)
             self._take(parse_next(reply), token)
 
     def hand_back(self, job_id: str, *, reply_lost: bool = False) -> None:
         token = self.holds[job_id]
-        self._queue.run(self._queue.protocol.hand_back(job_id, token))
+        owner = self._queue.owner(job_id)
+        reply = self._queue.run(self._queue.protocol.hand_back(job_id, token))
+        assert (reply >= 0) == (owner == token), "only the owner of the lock may hand back"
         if not self._lost(reply_lost):
             del self.holds[job_id]
 
@@ -140,7 +148,7 @@ class Hand:
         self.holds = {
             job_id: token
             for job_id, token in self.holds.items()
-            if self._queue.client.get(self._queue.keys.lock(job_id)) == token
+            if self._queue.owner(job_id) == token
         }
         flat = self._queue.run(self._queue.protocol.claimed_by(self._tokens.prefix))
         for job_id, token in zip(flat[::2], flat[1::2], strict=True):
