@@ -1,0 +1,1 @@
+"""How fast a stop is when nothing goes wrong."""
