@@ -64,9 +64,17 @@ check: lint types imports test ## all of the above
 bench-queue: venv ## no-op jobs: our worker, Node's, the package's (ARGS='--jobs 3000 --runs 1', --idle, --latency, --memory)
 	@$(BIN)/python -m bench.queue $(ARGS)
 
+.PHONY: chaos-deploy
+chaos-deploy: venv ## replace a replica every 5 s while 20,000 mails go out (ARGS='--mails 4000 --interval 2 --seed 7')
+	@$(BIN)/python -m tests.chaos.deploy $(ARGS)
+
 .PHONY: chaos-kill
 chaos-kill: venv ## SIGKILL workers while mails go out, and compare the books (ARGS='--kills 1000 --seed 7')
 	@$(BIN)/python -m tests.chaos.kill $(ARGS)
+
+.PHONY: bench-stop
+bench-stop: venv ## how fast an idle worker is gone, and a job handed back is picked up (ARGS='--runs 50')
+	@$(BIN)/python -m bench.stop $(ARGS)
 
 .PHONY: docs
 docs: venv ## write docs/configuration.md from the settings classes
