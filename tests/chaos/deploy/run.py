@@ -1,4 +1,4 @@
-"""The run: a campaign without deploys for its pace, then one with; and the books of both."""
+"""The run: campaigns without deploys for the pace, one with, and the books of that one."""
 
 from __future__ import annotations
 
@@ -145,14 +145,17 @@ async def run(plan: Plan, folder: Path, say: Say) -> Result:
         try:
             fleet = _Fleet(site, plan, say)
             await fleet.start()
-            without = await _send(site, sink, plan.mails_without, None, plan)
-            say(f"without deploys: {without[0]:.0f} mails/s")
+            # Before and after: whatever else the machine does drifts.
+            half = plan.mails_without // 2
+            before, _ = await _send(site, sink, half, None, plan)
             pace, verdict = await _send(site, sink, plan.mails, fleet, plan)
+            after, _ = await _send(site, sink, half, None, plan)
+            say(f"without deploys: {before:.0f} mails/s before, {after:.0f} after")
             await fleet.stop()
         finally:
             await site.close()
     say(f"with {fleet.deploys} deploys: {pace:.0f} mails/s, {verdict}")
-    return _result(verdict, plan, fleet.deploys, (pace, without[0]))
+    return _result(verdict, plan, fleet.deploys, (pace, (before + after) / 2))
 
 
 async def _send(
