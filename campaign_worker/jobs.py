@@ -34,6 +34,10 @@ class MailQueue:
         """Add a job; adding a known id again changes nothing."""
         await self._producer.add_many([_spec(job)])
 
+    async def add_all(self, jobs: Sequence[MailJob]) -> None:
+        """Add several; those whose id is known change nothing."""
+        await self._producer.add_many([_spec(job) for job in jobs])
+
     async def revive(self, jobs: Sequence[MailJob]) -> list[bool]:
         """Give each job life: add it, or bring it back; whether it needed that."""
         states = await self._producer.revive([_spec(job) for job in jobs])

@@ -77,6 +77,8 @@ class Reconciler(StartStop):
         self._report("lease_expired_quarantined", resolved.quarantined)
         self._report("in_doubt_resent", resolved.resent)
         restored = await self._restoring.step()
+        if restored.lost:
+            log.warning("new to us, or emptied: all rows are looked at", queues=restored.lost)
         self._report("job_restored", restored.revived)
         hungry = await self._walk()
         woken = await self._waking.step()

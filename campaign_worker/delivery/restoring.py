@@ -10,11 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from campaign_worker.delivery.revival import BEGINNING, Cursor, DueRow, Recovery, Revival, Sweep
-
-log = structlog.get_logger(__name__)
 
 PAGE = 1000
 _PAGES_PER_STEP = 20
@@ -22,11 +18,12 @@ _PAGES_PER_STEP = 20
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What one step did. `more`: the sweep is not over."""
+    """What one step did. `lost`: queues whose loss began a sweep. `more`: it is not over."""
 
     looked: int = 0
     revived: int = 0
     more: bool = False
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -57,16 +54,19 @@ class Restoring:
         if self._full is not None and found != self._full.epochs:
             # Lost again, or another replica swept meanwhile.
             self._full = None
+        lost: tuple[str, ...] = ()
         if self._full is None:
             expected = await self._recovery.epochs(list(found))
-            lost = [queue for queue, epoch in found.items() if epoch != expected.get(queue)]
+            lost = tuple(
+                queue
+                for queue, epoch in found.items()
+                if epoch is None or epoch != expected.get(queue)
+            )
             if not lost and not forced:
                 await self._turn(found)
                 return Restored()
-            if lost and expected:
-                log.warning("Redis has lost jobs: every scheduled row is looked at", queues=lost)
             self._full = await self._begin(found)
-        return await self._go_on(self._full)
+        return await self._go_on(self._full, lost)
 
     async def _begin(self, found: Mapping[str, str | None]) -> _Full:
         # Into Redis first: what gets lost during the sweep takes the new epochs with it. Into
@@ -76,7 +76,7 @@ class Restoring:
             await self._revival.write_epoch(queue, epoch, instead_of=found[queue])
         return _Full(self._revival.sweep(), fresh)
 
-    async def _go_on(self, full: _Full) -> Restored:
+    async def _go_on(self, full: _Full, lost: tuple[str, ...]) -> Restored:
         before = full.looked, full.revived
         more = True
         for _ in range(_PAGES_PER_STEP):
@@ -86,10 +86,9 @@ class Restoring:
             if len(rows) < PAGE:
                 await self._recovery.write_epochs(full.epochs)
                 self._full, more = None, False
-                log.info("full sweep over", looked=full.looked, revived=full.revived)
                 break
             full.after = rows[-1].cursor
-        return Restored(full.looked - before[0], full.revived - before[1], more)
+        return Restored(full.looked - before[0], full.revived - before[1], more, lost)
 
     async def _turn(self, found: Mapping[str, str | None]) -> None:
         fresh = {queue: str(uuid.uuid4()) for queue in found}

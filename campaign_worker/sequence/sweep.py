@@ -32,8 +32,8 @@ class JobQueue(Protocol):
         """Add a job; adding a known id again changes nothing."""
         ...
 
-    async def revive(self, jobs: Sequence[MailJob]) -> list[bool]:
-        """Give each job life: add it, or bring it back; whether it needed that."""
+    async def add_all(self, jobs: Sequence[MailJob]) -> None:
+        """Add several."""
         ...
 
     async def revive_known(self, job_ids: Sequence[str]) -> list[bool | None]:
@@ -97,7 +97,9 @@ class QueueSweep:
         for start in range(0, len(lost), _SEARCHED_AT_ONCE):
             searched = lost[start : start + _SEARCHED_AT_ONCE]
             count += sum(map(bool, await queue.revive_known(searched)))
-        count += sum(await queue.revive([job_of(one.row) for one in by_standing[Standing.ABSENT]]))
+        absent = by_standing[Standing.ABSENT]
+        await queue.add_all([job_of(one.row) for one in absent])
+        count += len(absent)
         if wake:
             count += await queue.promote(_ids(by_standing[Standing.DELAYED]))
         return count

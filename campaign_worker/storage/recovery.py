@@ -113,7 +113,7 @@ class PostgresRecovery:
 
     async def resumed_campaigns(self) -> Sequence[Resumed]:
         """Campaigns that run again, and whose jobs may still be put off."""
-        async with self._chunk() as connection:
+        async with self._chunk(reads=True) as connection:
             rows = await connection.fetch(
                 self._database.sql["resumed_campaigns"], _STILL_PUT_OFF_SECONDS
             )
@@ -138,7 +138,7 @@ class PostgresRecovery:
 
     async def epochs(self, queues: Sequence[str]) -> Mapping[str, str]:
         """Read what the epoch keys of these queues must say, where that is known."""
-        async with self._chunk() as connection:
+        async with self._chunk(reads=True) as connection:
             rows = await connection.fetch(self._database.sql["queue_epochs"], list(queues))
         return {row["queue"]: row["epoch"] for row in rows}
 
@@ -157,27 +157,37 @@ class PostgresRecovery:
         return options.resend_ambiguous and not lost_too_often
 
     async def _rows(self, statement: str, *arguments: object) -> Sequence[DueRow]:
-        async with self._chunk() as connection:
+        async with self._chunk(reads=True) as connection:
             rows = await connection.fetch(self._database.sql[statement], *arguments)
         return [due_row(row) for row in rows]
 
     @contextlib.asynccontextmanager
-    async def _chunk(self, *, by_force: bool = False) -> AsyncIterator[PoolConnectionProxy]:
-        sql = self._database.sql
+    async def _chunk(
+        self, *, reads: bool = False, by_force: bool = False
+    ) -> AsyncIterator[PoolConnectionProxy]:
         async with self._database.transaction() as connection:
-            epoch = await connection.fetchval(
-                sql["hold_reconciler"],
-                *(self._owner, self._epoch, self._options.hold_seconds, by_force),
-            )
-            if epoch is None:
-                self._epoch = None
-                raise ReconcilerTaken(await connection.fetchval(sql["read_reconciler"]) or 0.0)
-            if self._epoch not in (None, epoch):
-                # It was somebody else's in between: what this tick knows may be old.
-                self._epoch = None
-                raise ReconcilerTaken(0.0)
-            self._epoch = epoch
+            if not (reads and await self._is_ours(connection)):
+                await self._hold(connection, by_force=by_force)
             yield connection
+
+    async def _is_ours(self, connection: PoolConnectionProxy) -> bool:
+        statement = self._database.sql["check_reconciler"]
+        enough_seconds = self._options.hold_seconds / 2
+        held = await connection.fetchval(statement, self._owner, self._epoch, enough_seconds)
+        return held is not None
+
+    async def _hold(self, connection: PoolConnectionProxy, *, by_force: bool) -> None:
+        sql, hold_seconds = self._database.sql, self._options.hold_seconds
+        epoch = await connection.fetchval(
+            sql["hold_reconciler"], self._owner, self._epoch, hold_seconds, by_force
+        )
+        before, self._epoch = self._epoch, None
+        if epoch is None:
+            raise ReconcilerTaken(await connection.fetchval(sql["read_reconciler"]) or 0.0)
+        if before not in (None, epoch):
+            # It was somebody else's in between: what this tick knows may be old.
+            raise ReconcilerTaken(0.0)
+        self._epoch = epoch
 
 
 def due_row(row: Any) -> DueRow:

@@ -6,11 +6,12 @@ WHERE c.status = 'running' AND CASE
     WHEN (SELECT m.id FROM {schema}.messages m
           WHERE m.campaign_id = c.id AND m.state IN ('scheduled', 'sending', 'in_doubt')
           ORDER BY m.campaign_id, m.id LIMIT 1) IS NOT NULL THEN false
-    WHEN (SELECT r.id FROM {schema}.recipients r WHERE r.campaign_id = c.id LIMIT 1) IS NULL THEN false
+    WHEN (SELECT r.id FROM {schema}.recipients r WHERE r.campaign_id = c.id
+          ORDER BY r.campaign_id, r.email LIMIT 1) IS NULL THEN false
     ELSE (SELECT r.id FROM {schema}.recipients r
           WHERE r.campaign_id = c.id AND NOT EXISTS (
               SELECT FROM {schema}.messages m
               WHERE m.campaign_id = c.id AND m.recipient_id = r.id AND m.step = 0)
-          LIMIT 1) IS NULL
+          ORDER BY r.campaign_id, r.email LIMIT 1) IS NULL
 END
 RETURNING c.id
