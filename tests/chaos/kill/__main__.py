@@ -36,6 +36,7 @@ def main() -> int:
         policy=options.policy,
         workers=options.workers,
         latency_ms=options.latency_ms,
+        appendonly=options.fault != "redis-kill-empty",
     )
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         folder = options.keep or Path(temporary)

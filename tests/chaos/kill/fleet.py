@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ class Member:
         self.folder = folder
         self.port = port
         self.killed = False
+        self.retired = False
         self.code: int | None = None
 
     @property
@@ -94,13 +95,17 @@ class Fleet:
         with contextlib.suppress(OSError):
             await warm.stdin.wait_closed()
 
-    async def start(self, **env: str) -> Member:
+    async def start(
+        self, settings_of: Callable[[str], Awaitable[dict[str, str]]] | None = None
+    ) -> Member:
         """Fork one more worker; it is not ready yet."""
         name = f"w{next(self._numbers)}.chaos.test"
         folder = self._folder / name
         folder.mkdir(parents=True)
         port = free_port()
-        own = {"INSTANCE_ID": name, "EHLO_NAME": name, "PORT": str(port), **env}
+        own = {"INSTANCE_ID": name, "EHLO_NAME": name, "PORT": str(port)}
+        if settings_of is not None:
+            own |= await settings_of(name)
         pid = await self._ask("start", clean_environment({**self.env, **own}), str(folder))
         member = Member(name, pid, folder, port)
         self.members.append(member)

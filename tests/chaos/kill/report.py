@@ -22,7 +22,7 @@ SCHEMA = "campaign_worker"
 FINAL = ("sent", "failed", "skipped", "in_doubt")
 
 _ROWS = """
-SELECT r.campaign_id, r.email, m.step, m.state, m.reason, m.attempts, m.deaths, m.message_id
+SELECT r.email, m.step, m.state, m.reason, m.detail, m.attempts, m.message_id
 FROM campaign_worker.recipients r LEFT JOIN campaign_worker.messages m ON m.recipient_id = r.id
 """
 _SENT_COUNT = "SELECT coalesce(sum(sent_count), 0)::bigint FROM campaign_worker.campaign_counts"
@@ -49,7 +49,8 @@ class Report:
     `miscounted`: by how much rows, counts, usage and the SMTP server differ. `stuck`: rows that
     are not final and jobs that are left at the end. `in_doubt_limit`: mails that the SMTP server
     saw between 354 and the next word of their connection at the kills; `in_doubt_unexplained` are
-    rows in doubt that are not among them. `attempts_spent`: rows on which our outages cost one.
+    rows in doubt that are not among them. `cuts`: faults that are no kills. `attempts_spent`: rows
+    on which our outages cost one. `doubts`: what the rows in doubt say.
     """
 
     lost: int
@@ -59,12 +60,14 @@ class Report:
     in_doubt: int
     in_doubt_limit: int
     kills: int
+    cuts: int
     mails: int
     accepted: int
     duplicated_unexplained: int
     in_doubt_unexplained: int
     attempts_spent: int
     quarantined: int
+    doubts: dict[str, int]
     seconds: float
     policy: str
     seed: int
@@ -99,6 +102,8 @@ async def read_books(connection: asyncpg.Connection[asyncpg.Record]) -> Books:
 class Findings:
     """What the comparison of books and mails found."""
 
+    doubts: dict[str, int]
+
     lost: int
     duplicated: int
     duplicated_unexplained: int
@@ -125,6 +130,7 @@ def compare(
     beyond = sum(max(0, count - steps) for count in per_address.values())
     doubtful = [row for row in books.rows if row["state"] == "in_doubt"]
     return Findings(
+        doubts=dict(Counter(row["detail"] or "" for row in doubtful)),
         lost=_lost(books, set(by_key), steps),
         duplicated=max(sum(len(found) - 1 for found in repeated.values()), beyond),
         duplicated_unexplained=sum(

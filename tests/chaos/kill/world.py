@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,19 @@ import redis.exceptions
 
 from campaign_worker.embedded.postgres import PostgresServer
 from campaign_worker.embedded.redis import RedisServer
+from campaign_worker.errors import Away
 from campaign_worker.storage.migrate import migrate
+from campaign_worker.storage.statements import load_statements
 from tests.acceptance.evidence import OPEN_STATES
-from tests.acceptance.site import Site
+from tests.acceptance.site import QUEUE, Site
 from tests.chaos.kill.fleet import Fleet, Member
-from tests.chaos.kill.report import Report, compare, read_books
+from tests.chaos.kill.report import SCHEMA, Report, compare, read_books
 from tests.chaos.kill.sink import WatchfulSink
 from tests.fixtures.postgres import FAST
 from tests.support import eventually
 
+# What it looks like from here when a server is away.
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, redis.exceptions.RedisError, Away)
 SPOOL = "campaign-worker:outcomes"
 WAVE = 100
 LOW_WATER = 100
@@ -38,7 +43,9 @@ IMPATIENT = {
     "SEND_TIMEOUT": "2",
     "LEASE_SECONDS": "3",
     "RECONCILE_INTERVAL_SECONDS": "0.3",
-    "MAX_STALLED_COUNT": "1000",
+    "RECONCILE_OVERDUE_SECONDS": "3",
+    # Every mail here meets processes that die of something else.
+    "QUARANTINE_DEATHS": "1000",
 }
 
 
@@ -76,6 +83,9 @@ class World:
         self.redis = redis_server
         self.postgres = postgres
         self.kills = 0
+        self.cuts = 0
+        self.settings_of: Callable[[str], Awaitable[dict[str, str]]] | None = None
+        """Further settings of a worker that is started."""
         self.enqueued = 0
         self.began_at = time.monotonic()
         self._steps = 2 if plan.follow_up else 1
@@ -97,15 +107,24 @@ class World:
         """Have as many workers as planned; one that ended by itself is a fault of ours."""
         living = await self.fleet.check()
         for member in self.fleet.members:
-            if not member.killed and member.code is not None:
+            if not (member.killed or member.retired or member.code is None):
                 raise AssertionError(f"{member.name} ended with {member.code}:\n{member.output}")
         for _ in range(self.plan.workers - len(living)):
-            await self.fleet.start()
+            await self.fleet.start(self.settings_of)
+
+    async def replace_all(self) -> None:
+        """End all workers in good order; keep_alive() starts others."""
+        for member in await self.fleet.check():
+            member.retired = True
+            member.send(signal.SIGTERM)
+        for member in self.fleet.members:
+            if member.retired:
+                await self.fleet.ended(member)
 
     async def feed_until(self, over: asyncio.Event) -> None:
         """Add waves of recipients, so that there is always work, until all is over."""
         while not over.is_set() or self.enqueued < self.plan.mails:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, redis.exceptions.RedisError):
+            with contextlib.suppress(*AWAY):
                 if await self._backlog() < LOW_WATER:
                     await self._wave()
                     continue
@@ -116,11 +135,23 @@ class World:
             WAVE, follow_up_seconds=0 if self.plan.follow_up else None
         )
         self.enqueued += WAVE * self._steps
-        # Rows of jobs that never came are the reconciler's, which knows only rows: repeat.
+        # Rows first, jobs second, both idempotent: as `campaign-worker enqueue` does.
+        await self._fan_out(campaign.id)
         while True:
             try:
                 await self.site.add(campaign, removeOnComplete=True)
-            except (OSError, redis.exceptions.RedisError):
+            except AWAY:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+    async def _fan_out(self, campaign: int) -> None:
+        statement = load_statements(SCHEMA)["fan_out"]
+        while True:
+            try:
+                async with self.site.postgres() as connection:
+                    await connection.fetch(statement, campaign, QUEUE, 0, WAVE)
+            except AWAY:
                 await asyncio.sleep(0.05)
             else:
                 return
@@ -136,7 +167,7 @@ class World:
             try:
                 await self.keep_alive()
                 return await self.open_ends() == 0
-            except (OSError, asyncpg.PostgresError, redis.exceptions.RedisError):
+            except AWAY:
                 return False
 
         with contextlib.suppress(AssertionError):
@@ -168,12 +199,14 @@ class World:
             in_doubt=found.in_doubt,
             in_doubt_limit=len(self.sink.cut_off),
             kills=self.kills,
+            cuts=self.cuts,
             mails=self.enqueued,
             accepted=len(self.sink.mails),
             duplicated_unexplained=found.duplicated_unexplained,
             in_doubt_unexplained=found.in_doubt_unexplained,
             attempts_spent=found.attempts_spent,
             quarantined=found.quarantined,
+            doubts=found.doubts,
             seconds=round(time.monotonic() - self.began_at, 1),
             policy=self.plan.policy,
             seed=self.plan.seed,
