@@ -100,6 +100,8 @@ class Marksman:
 async def at_point(world: World, point: str, hits: int, *, kill: bool) -> None:
     """Hit so many workers, or connections, at one point."""
     marksman = Marksman(world, point, kill=kill)
+    # Those that run are not tapped.
+    await world.replace_all()
     world.settings_of = marksman.start
     world.sink.hook = marksman.pass_smtp
     try:
