@@ -70,8 +70,11 @@ class App:
         self._workers: list[Worker] = []
 
     async def run(self) -> int:
-        """Start, work, stop; the exit code."""
-        with self._hang_guard(), Watchdog(self._last_words) as watchdog:
+        """Start, work, stop; the exit code. The process has to end with it."""
+        # Never disarmed: the loop's end waits for threads, which may hang in a name server.
+        watchdog = Watchdog(self._last_words)
+        watchdog.start()
+        with self._hang_guard():
 
             def on_level(level: StopLevel, deadline: Deadline) -> None:
                 watchdog.arm(deadline)

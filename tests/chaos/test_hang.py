@@ -45,6 +45,15 @@ def block(*_):
 
 signal.signal(signal.SIGUSR1, block)
 """
+HOLDS_A_THREAD = """
+import asyncio, signal, time
+
+def block(*_):
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+    print("standing still", flush=True)
+
+signal.signal(signal.SIGUSR1, block)
+"""
 LOSES_ITS_FETCHER = """
 import asyncio, signal
 from campaign_worker import app
@@ -129,6 +138,18 @@ async def test_a_blocked_loop_is_gone_at_the_deadline_of_the_stop_and_a_rival_ha
     # Their dots were out: nobody can know, and nobody sends them again.
     assert verdict.states == {"in_doubt": 4}
     assert (verdict.lost, verdict.duplicated, verdict.miscounted) == (0, 0, 0)
+
+
+async def test_a_thread_that_does_not_end_keeps_nobody_beyond_the_deadline(site: Site) -> None:
+    """As a name server that does not answer holds the thread that asks it."""
+    worker = await site.ready("worker", before=HOLDS_A_THREAD, DRAIN_SECONDS="2")
+    worker.send(signal.SIGUSR1)
+    await eventually(lambda: "standing still" in worker.plain_lines())
+    signalled = time.monotonic()
+    worker.send(signal.SIGTERM)
+    assert await worker.ended(8) == ExitCode.WATCHDOG
+    assert time.monotonic() - signalled < 1.6 + 0.5 + 1.0
+    assert worker.last_words["abandoned"] == 0
 
 
 async def test_a_redis_that_refuses_claims_is_no_worker_that_hangs(

@@ -15,7 +15,7 @@ from metrics import Exposition, Fanout
 from shutdown import Deadline, StartStop
 from shutdown.testing import stress
 
-SERVICES = ["leases", "gate", "reconciler", "watch", "slowest"]
+SERVICES = ["leases", "gate", "reconciler", "watch", "slowest", "resting"]
 
 
 class Well:
