@@ -10,6 +10,7 @@ CampaignWorkerError
 ├── PayloadError             a job's data does not fit: names the field
 ├── RenderError              a template cannot be rendered for this recipient: names the variable
 ├── AddressError             an address that no envelope or header may carry
+├── InvalidToken             a tracking token that we have not signed
 ├── Away                     something of ours is out of reach; no attempt is spent on it
 │   ├── RedisAway
 │   ├── DatabaseAway
@@ -113,6 +114,14 @@ class RenderError(CampaignWorkerError):
 
 class AddressError(CampaignWorkerError):
     """An address that no envelope or header may carry; the text never holds the address itself."""
+
+
+class InvalidToken(CampaignWorkerError):
+    """A tracking token that we have not signed for this; the text says why, and never holds it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class Away(CampaignWorkerError):

@@ -1,0 +1,1 @@
+"""Opens, clicks, unsubscribes: tokens, classes, recorder, routes. Knows no driver."""
