@@ -52,13 +52,16 @@ class AgentRule(Rule):
 
     exact: frozenset[str]
     starts_with: tuple[str, ...]
+    starts_otherwise: tuple[str, ...]
     contains: tuple[str, ...]
     words: tuple[str, ...]
     exceptions: tuple[str, ...]
 
     def fits(self, agent: str) -> bool:
         """Whether an agent in lower case fits; linear in its length."""
-        if agent in self.exact or (self.starts_with and agent.startswith(self.starts_with)):
+        if agent in self.exact or agent.startswith(self.starts_with):
+            return True
+        if self.starts_otherwise and not agent.startswith(self.starts_otherwise):
             return True
         # Loops, not generators: this is most of what a request costs.
         for part in self.contains:
@@ -187,6 +190,7 @@ def _agent_rule(entry: Mapping[str, Any]) -> AgentRule:
         entry,
         exact=frozenset(_lower(entry, "is")),
         starts_with=_lower(entry, "starts_with"),
+        starts_otherwise=_lower(entry, "starts_otherwise"),
         contains=_lower(entry, "contains"),
         words=_lower(entry, "words"),
         exceptions=_lower(entry, "except"),
