@@ -1,4 +1,4 @@
-"""Who asked is told from what was recorded of them; what nobody expects is kept and costs little."""
+"""Who asked is told from what was recorded; what nobody expects is kept and costs little."""
 
 from __future__ import annotations
 
