@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 
 import pytest
 
@@ -15,6 +16,15 @@ pytest_plugins = [
     "tests.fixtures.resend",
     "tests.fixtures.node",
 ]
+
+
+WORKERS_PER_CORE = 2
+"""Tests wait for servers, locks and leases more than they compute."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Say how many processes `-n auto` is; `-n 0` runs all tests in one, for a debugger."""
+    return WORKERS_PER_CORE * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
