@@ -7,13 +7,18 @@ CampaignWorkerError
 ├── ScriptsChanged           a Lua script of the bullmq package is not the one we know
 ├── JobGone                  a job that is to be written to is no longer in Redis
 ├── JobNotHeld               a job's lock is gone, or somebody else's
+├── JobRefused               a job cannot be moved or removed as asked: says why
+├── NoNextIteration          a job scheduler's chain ends with a job: names both
 ├── PayloadError             a job's data does not fit: names the field
 ├── RenderError              a template cannot be rendered for this recipient: names the variable
 ├── AddressError             an address that no envelope or header may carry
 ├── InvalidToken             a tracking token that we have not signed
+├── WebhookForged            a webhook's signature, secret, time or topic is not its provider's
+├── WebhookMalformed         a webhook says nothing that its provider documents
 ├── Away                     something of ours is out of reach; no attempt is spent on it
 │   ├── RedisAway
 │   ├── DatabaseAway
+│   ├── ProviderAway         a mail provider's server does not say whether a webhook is its own
 │   └── TransportDown        an SMTP server or an API cannot be reached, or refuses us
 │       └── TooManyBounces   it calls too many recipients dead to be believed
 ├── SmtpRefused              the server answered with a refusal, in a known phase
@@ -94,6 +99,25 @@ class JobNotHeld(CampaignWorkerError):
         self.job_id = job_id
 
 
+class JobRefused(CampaignWorkerError):
+    """A job cannot be moved, changed or removed as asked; `problem` says why."""
+
+    def __init__(self, job_id: str, problem: str) -> None:
+        super().__init__(f"job {job_id}: {problem}")
+        self.job_id = job_id
+        self.problem = problem
+
+
+class NoNextIteration(CampaignWorkerError):
+    """No job follows `job_id` in its scheduler; `problem` says why."""
+
+    def __init__(self, job_id: str, scheduler: str, problem: str) -> None:
+        super().__init__(f"no next iteration of {scheduler!r} follows job {job_id}: {problem}")
+        self.job_id = job_id
+        self.scheduler = scheduler
+        self.problem = problem
+
+
 class PayloadError(CampaignWorkerError):
     """A job's data does not fit; `field` is the path of the first field at fault."""
 
@@ -124,6 +148,14 @@ class InvalidToken(CampaignWorkerError):
         self.problem = problem
 
 
+class WebhookForged(CampaignWorkerError):
+    """Somebody else's webhook, or one that was changed or repeated later; never quotes it."""
+
+
+class WebhookMalformed(CampaignWorkerError):
+    """A webhook that says nothing which its provider documents; never quotes it."""
+
+
 class Away(CampaignWorkerError):
     """Something of ours is out of reach: intake stops, jobs go back, no attempt is spent."""
 
@@ -134,6 +166,10 @@ class RedisAway(Away):
 
 class DatabaseAway(Away):
     """Postgres cannot take statements now: refused, restarting, read-only, out of connections."""
+
+
+class ProviderAway(Away):
+    """A mail provider's server that has to confirm a webhook did not answer, or not in time."""
 
 
 class SmtpPhase(enum.Enum):

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+#: By which Node knows the error, whatever its class.
+RATE_LIMIT_MESSAGE = "bullmq:rateLimitExceeded"
+
 
 class UnrecoverableError(Exception):
     """Fail the job now, whatever attempts are left."""
@@ -24,6 +27,9 @@ class WaitingChildrenError(Exception):
 
 class RateLimitError(Exception):
     """The queue's rate limit was set by the processor; the job goes back, no attempt counted."""
+
+    def __init__(self, message: str = RATE_LIMIT_MESSAGE) -> None:
+        super().__init__(message)
 
 
 MOVED = frozenset({"DelayedError", "WaitingError", "WaitingChildrenError"})

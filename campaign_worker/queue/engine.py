@@ -14,23 +14,25 @@ from redis.exceptions import RedisError
 from campaign_worker.errors import RedisAway
 from campaign_worker.queue.blocker import Blocker
 from campaign_worker.queue.clock import RedisClock
+from campaign_worker.queue.desk import JobDesk
 from campaign_worker.queue.fetch import Fetcher
 from campaign_worker.queue.finish import Finisher
 from campaign_worker.queue.flight import Tokens
 from campaign_worker.queue.housekeeping import Housekeeper
 from campaign_worker.queue.intake import Intake
+from campaign_worker.queue.iterations import Iterations
 from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.link import Link
 from campaign_worker.queue.locks import HeldLock, LockRenewer, RenewalHooks
 from campaign_worker.queue.orphans import return_orphans
 from campaign_worker.queue.protocol import Protocol
-from campaign_worker.queue.scripts import load_scripts
+from campaign_worker.queue.scripts import RARE, load_scripts
 from campaign_worker.queue.slots import Slots
 from campaign_worker.queue.stalled import StalledSweep
 from campaign_worker.queue.writer import QueueJobWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from campaign_worker.queue.connection import ConnectionSpec
     from campaign_worker.queue.options import WorkerOptions
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 #: A claim may still be executed behind a proxy after its connection has ended here.
 _SECOND_LOOK_SECONDS = 5.0
+#: JavaScript's greatest whole number, which no limiter's maximum exceeds.
+_NO_MORE_JOBS = 2**53 - 1
 
 
 class Engine:
@@ -61,7 +65,7 @@ class Engine:
         self.link = Link(
             spec,
             self.clock,
-            scripts.values(),
+            [script for name, script in scripts.items() if name not in RARE],
             on_connected=self._on_connected,
             on_up=self._on_up,
             on_error=report.error,
@@ -82,6 +86,7 @@ class Engine:
         self.finisher = Finisher(self.link, self.protocol, keys, self.tokens)
         self.slots = Slots(queue, options, process, self.finisher, self.locks, self.intake, report)
         self.slots.writer = self.writer = self._job_writer(scripts)
+        self.slots.iterations = self.iterations = self._iterations(scripts["updateJobScheduler"])
         self.fetcher = self._fetcher()
         self.slots.on_next = self.fetcher.take
         self.blocker = self._blocker(spec)
@@ -102,7 +107,14 @@ class Engine:
             self.protocol,
             self.keys,
             scripts,
+            desk=JobDesk(self.link, self.keys, scripts, self.clock),
             on_progress=lambda job, progress: self._report.emit("progress", job, progress),
+        )
+
+    def _iterations(self, script: Script) -> Iterations:
+        strategy = self._options.repeat_strategy
+        return Iterations(
+            self.link, self.keys, script, self.clock, strategy, on_error=self._report.error
         )
 
     def _fetcher(self) -> Fetcher:
@@ -162,6 +174,19 @@ class Engine:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._report_end)
         self._tasks.append(task)
+
+    async def rate_limit(self, expire_ms: int) -> None:
+        """Forbid claims of this queue for `expire_ms`, to all workers. Raises errors.RedisAway."""
+        limiter = self.keys.of("limiter")
+        await self.link.command("SET", limiter, _NO_MORE_JOBS, "PX", max(1, expire_ms))
+
+    async def extend_locks(
+        self, job_ids: Sequence[str], tokens: Sequence[str], duration_ms: int
+    ) -> list[str]:
+        """Script extendLocks; the ids that it refused. Raises errors.RedisAway."""
+        call = self.protocol.extend_locks(job_ids, tokens, duration_ms)
+        refused = await self.link.call(call.script, call.keys, *call.arguments)
+        return [str(job_id) for job_id in refused]
 
     def stop_intake(self) -> None:
         """End the block under way and put back the marker that this may have cost."""

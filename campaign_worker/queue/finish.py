@@ -66,6 +66,17 @@ class Unready:
 
     failed_children: bool
 
+    def problem(self, job_id: str) -> str:
+        """Say it in Node's words (finished-errors.ts), which apps know as failedReason."""
+        if self.failed_children:
+            return failed_child(job_id, "moveToFinished")
+        return f"Job {job_id} has pending dependencies. moveToFinished"
+
+
+def failed_child(job_id: str, script: str) -> str:
+    """Say in Node's words that a child which must not fail has failed."""
+    return f"Cannot complete job {job_id} because it has at least one failed child. {script}"
+
 
 Result: TypeAlias = Settled | Lost | Unready
 

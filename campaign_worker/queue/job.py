@@ -10,31 +10,25 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from campaign_worker.errors import PayloadError
 from campaign_worker.queue import nodenames
 from campaign_worker.queue.endings import Completed, Failed
+from campaign_worker.queue.jobcalls import JobCalls
+from campaign_worker.queue.jobopts import STORED, from_stored
 from campaign_worker.queue.jsonvalue import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from campaign_worker.queue.desk import JobDesk
     from campaign_worker.queue.endings import Ending, Json
 
 #: What an ending with `fetch_next` brought: hash and id of the next job, or how long the rate
 #: limit lasts (ms) and when the next delayed job is due (epoch ms).
 NextJob: TypeAlias = tuple[dict[str, str] | None, str | None, int, int]
 
-#: Short option names of the hash and their long ones (BullMQ, job.ts: optsDecodeMap).
-LONG_NAMES = {
-    "fpof": "failParentOnFailure",
-    "cpof": "continueParentOnFailure",
-    "idof": "ignoreDependencyOnFailure",
-    "rdof": "removeDependencyOnFailure",
-    "kl": "keepLogs",
-    "de": "deduplication",
-}
-SHORT_NAMES = {long: short for short, long in LONG_NAMES.items()}
-
 
 class JobWriter(Protocol):
     """What a running job needs from its queue; fulfilled by writer.QueueJobWriter."""
+
+    desk: JobDesk
 
     async def update_progress(self, job: Job, progress: Json) -> None:
         """Store and publish the progress."""
@@ -51,6 +45,9 @@ class JobWriter(Protocol):
     async def move_to_wait(self, job: Job, token: str) -> None:
         """Move the active job to the head of wait."""
 
+    async def move_to_waiting_children(self, job: Job, token: str, child_key: str) -> bool:
+        """Move the active job to waiting-children; False when no child is left to wait for."""
+
     async def extend_lock(self, job: Job, token: str, duration_ms: int) -> bool:
         """Give the lock another `duration_ms`; False when it is not ours."""
 
@@ -62,7 +59,7 @@ class JobEnder(Protocol):
         """End a job."""
 
 
-class Job:
+class Job(JobCalls):
     """One job. Times are epoch milliseconds; `data` is the parsed JSON payload.
 
     `attempts_made` is `attemptsMade + atm`: bullmq 4 counted in the one field, 5 and later in the
@@ -73,25 +70,13 @@ class Job:
     __slots__ = (
         "_ender",
         "_writer",
-        "attempts_made",
-        "attempts_started",
         "data",
         "deferred_failure",
-        "delay",
-        "failed_reason",
-        "finished_on",
-        "id",
         "name",
-        "opts",
-        "parent",
-        "parent_key",
-        "priority",
         "processed_by",
-        "processed_on",
         "progress",
         "queue_name",
         "repeat_job_key",
-        "return_value",
         "stacktrace",
         "stalled_counter",
         "timestamp",
@@ -146,8 +131,8 @@ class Job:
             raise PayloadError("opts", "no JSON") from error
         if not isinstance(opts, dict):
             raise PayloadError("opts", "no JSON object")
-        if not LONG_NAMES.keys().isdisjoint(opts):
-            opts = {LONG_NAMES.get(key) or key: value for key, value in opts.items()}
+        if not STORED.isdisjoint(opts):
+            opts = from_stored(opts)
         self.opts = opts
         try:
             self.data = from_json(raw.get("data") or "{}")
@@ -187,6 +172,20 @@ class Job:
         """Give this running job back to the queue; raise WaitingError right afterwards."""
         await self._bound().move_to_wait(self, token or self.token or "")
 
+    async def move_to_waiting_children(
+        self, token: str | None = None, opts: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Let this running job wait for its children; raise WaitingChildrenError right afterwards.
+
+        False when none is pending: then go on. `opts`: `{child: {id, queue}}` waits for this child
+        only, `queue` being `<prefix>:<queue>`. Raises UnrecoverableError when a child that must not
+        fail has failed.
+        """
+        child = (opts or {}).get("child")
+        child_key = f"{child['queue']}:{child['id']}" if child else ""
+        token = token or self.token or ""
+        return await self._bound().move_to_waiting_children(self, token, child_key)
+
     async def extend_lock(self, token: str, duration_ms: int) -> bool:
         """Give the lock `duration_ms` from now; False when it is not `token`'s any more.
 
@@ -219,6 +218,9 @@ class Job:
 
     def __repr__(self) -> str:
         return f"Job({self.queue_name!r}, {self.id!r}, name={self.name!r})"
+
+    def _desk(self) -> JobDesk:
+        return self._bound().desk
 
     def _bound(self) -> JobWriter:
         if self._writer is None:

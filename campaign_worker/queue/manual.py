@@ -7,15 +7,17 @@ a lost reply has claimed is found again by its token.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
-from campaign_worker.errors import JobNotHeld, PayloadError, RedisAway
+from campaign_worker.errors import PayloadError, RedisAway
 from campaign_worker.queue.endings import Ending, Failed
 from campaign_worker.queue.finish import Lost, Settled, Unready
 from campaign_worker.queue.job import Job, NextJob
+from campaign_worker.queue.manualwriter import ManualWriter
 from campaign_worker.queue.moves import (
     Complete,
     Fail,
@@ -27,12 +29,10 @@ from campaign_worker.queue.moves import (
     decide,
 )
 from campaign_worker.queue.protocol import Claimed, Next, NothingDue, parse_next
-from campaign_worker.queue.slots import CHILDREN_FAILED, CHILDREN_PENDING
 
 if TYPE_CHECKING:
     from campaign_worker.queue.engine import Engine
     from campaign_worker.queue.finish import Result
-    from campaign_worker.queue.job import JobWriter
     from campaign_worker.queue.options import WorkerOptions
     from campaign_worker.queue.report import Reporter
 
@@ -88,7 +88,7 @@ class Manual:
         if not raw or job_id is None:
             return None
         job = Job(self._queue, job_id, raw)
-        job.bind(ManualWriter(self._engine.writer, self), token, self)
+        job.bind(ManualWriter(self._engine.writer, self.let_go), token, self)
         self._held[job_id] = (token, time.monotonic())
         self._report.claimed(job)
         job.load(raw)
@@ -135,8 +135,8 @@ class Manual:
                 self.let_go(job, "lost")
                 self._report.lost(error)
                 raise error
-            case Unready(failed_children=failed):
-                raise RuntimeError(CHILDREN_FAILED if failed else CHILDREN_PENDING)
+            case Unready():
+                raise RuntimeError(result.problem(job.id))
             case _:
                 assert_never(result)
         if isinstance(move, GiveBack):
@@ -189,7 +189,17 @@ class Manual:
                 continue
             answer = parse_next(reply)
             engine.fetcher.note(answer)
+            if isinstance(answer, Claimed) and "rjk" in answer.raw:
+                await self._follow(answer)
             return answer
+
+    async def _follow(self, claimed: Claimed) -> None:
+        """Produce the next iteration of the job's scheduler."""
+        job = Job(self._queue, claimed.job_id, claimed.raw)
+        with contextlib.suppress(PayloadError):
+            # Whoever takes the job over is told.
+            job.load(claimed.raw)
+        await self._engine.iterations.follow(job)
 
     async def _stranded(self, token: str, claimed_at_ms: set[int]) -> Claimed | None:
         """Find the job of a claim whose reply was lost; others may use the same token."""
@@ -223,34 +233,6 @@ class Manual:
         finally:
             stopped.cancel()
         return task.done()
-
-
-class ManualWriter:
-    """Fulfils job.JobWriter as for a running job; a job that moves itself away is let go of."""
-
-    def __init__(self, inner: JobWriter, manual: Manual) -> None:
-        self._inner = inner
-        self._manual = manual
-        self.update_progress = inner.update_progress
-        self.add_log = inner.add_log
-        self.update_data = inner.update_data
-        self.extend_lock = inner.extend_lock
-
-    async def move_to_delayed(self, job: Job, until_ms: int, token: str) -> None:
-        """Put the job off, and let go of it."""
-        await self._away(job, self._inner.move_to_delayed(job, until_ms, token))
-
-    async def move_to_wait(self, job: Job, token: str) -> None:
-        """Give the job back, and let go of it."""
-        await self._away(job, self._inner.move_to_wait(job, token))
-
-    async def _away(self, job: Job, move: Coroutine[Any, Any, None]) -> None:
-        try:
-            await move
-        except JobNotHeld:
-            self._manual.let_go(job, "lost")
-            raise
-        self._manual.let_go(job, "deferred")
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, assert_never
 
 from campaign_worker.queue.backoff import backoff_delay
-from campaign_worker.queue.control import MOVED, RATE_LIMIT, UNRECOVERABLE, is_named
+from campaign_worker.queue.control import (
+    MOVED,
+    RATE_LIMIT,
+    RATE_LIMIT_MESSAGE,
+    UNRECOVERABLE,
+    is_named,
+)
 from campaign_worker.queue.endings import Completed, Deferred, Ending, Failed, HandedBack
 from campaign_worker.queue.jsonvalue import clean_text, to_json
 
@@ -90,9 +96,9 @@ async def _after_failure(ending: Failed, job: Job, options: WorkerOptions) -> Mo
     error = ending.error
     if is_named(error, *MOVED):
         return LeaveAlone()
-    if is_named(error, RATE_LIMIT):
-        return GiveBack("rate limited", limited=True)
     reason = clean_text(str(error))
+    if is_named(error, RATE_LIMIT) or reason == RATE_LIMIT_MESSAGE:
+        return GiveBack("rate limited", limited=True)
     fields = ["failedReason", reason, "stacktrace", to_json(_traces(job, error))]
     if ending.retry and ending.delay_ms is not None:
         return TryAgain(error, fields, max(0, ending.delay_ms))

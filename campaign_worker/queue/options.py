@@ -15,6 +15,7 @@ from campaign_worker.queue.connection import ConnectionSpec
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from campaign_worker.queue.iterations import RepeatStrategy
     from campaign_worker.queue.job import Job
 
     BackoffStrategy = Callable[[int, str, BaseException, Job], float | Awaitable[float] | None]
@@ -36,6 +37,7 @@ _FIELDS = {
     "autorun": "autorun",
     "prefix": "prefix",
 }
+_STRATEGIES = {"backoffStrategy": "backoff_strategy", "repeatStrategy": "repeat_strategy"}
 #: Options whose listed values ask for what is done anyway.
 _GRANTED: dict[str, tuple[object, ...]] = {
     "useWorkerThreads": (False, None),
@@ -78,6 +80,7 @@ class WorkerOptions:
     keep_failed: Mapping[str, int] | None = None
     limiter: Limiter | None = None
     backoff_strategy: BackoffStrategy | None = None
+    repeat_strategy: RepeatStrategy | None = None
     max_metrics_points: int | None = None
     name: str | None = None
     autorun: bool = True
@@ -121,7 +124,7 @@ class WorkerOptions:
         values["keep_failed"] = keep_jobs(given.pop("removeOnFail", None))
         values["limiter"] = _limiter(given.pop("limiter", None))
         values["max_metrics_points"] = _metrics(given.pop("metrics", None))
-        values["backoff_strategy"] = _settings(given.pop("settings", None))
+        values |= _settings(given.pop("settings", None))
         for option, value in given.items():
             if value not in _GRANTED.get(option, ()):
                 raise UnsupportedOption(option, "this worker does not honour it")
@@ -168,14 +171,15 @@ def _metrics(value: Any) -> int | None:
             raise SettingsError("metrics", "must be {maxDataPoints}")
 
 
-def _settings(value: Any) -> BackoffStrategy | None:
+def _settings(value: Any) -> dict[str, Any]:
     settings = dict(value or {})
-    strategy: BackoffStrategy | None = settings.pop("backoffStrategy", None)
+    strategies = {attribute: settings.pop(name, None) for name, attribute in _STRATEGIES.items()}
     for name in settings:
         raise UnsupportedOption(f"settings.{name}", "this worker does not honour it")
-    if strategy is not None and not callable(strategy):
-        raise SettingsError("settings.backoffStrategy", "must be a function")
-    return strategy
+    for name, attribute in _STRATEGIES.items():
+        if strategies[attribute] is not None and not callable(strategies[attribute]):
+            raise SettingsError(f"settings.{name}", "must be a function")
+    return strategies
 
 
 def _at_least(options: WorkerOptions, attribute: str, least: int) -> None:

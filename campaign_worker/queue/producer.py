@@ -20,7 +20,7 @@ from campaign_worker.errors import RedisAway, UnsupportedOption
 from campaign_worker.queue.aside import Aside
 from campaign_worker.queue.backoff import normalize
 from campaign_worker.queue.clock import RedisClock
-from campaign_worker.queue.job import SHORT_NAMES
+from campaign_worker.queue.jobopts import to_stored
 from campaign_worker.queue.jsonvalue import to_json
 from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.protocol import Call
@@ -83,7 +83,7 @@ class JobSpec:
         backoff = normalize(opts.pop("backoff", None))
         if backoff is not None:
             opts["backoff"] = backoff
-        return {SHORT_NAMES.get(key, key): item for key, item in opts.items() if item is not None}
+        return to_stored(opts)
 
 
 class Producer:

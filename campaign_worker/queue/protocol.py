@@ -14,7 +14,7 @@ from campaign_worker.queue.options import keep_jobs
 from campaign_worker.queue.wire import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from campaign_worker.queue.clock import RedisClock
     from campaign_worker.queue.job import Job
@@ -184,6 +184,17 @@ class Protocol:
             self._scripts["moveJobFromActiveToWait"], keys, (job_id, token, self._keys.job(job_id))
         )
 
+    def wait_for_children(self, job_id: str, token: str, child_key: str) -> Call:
+        """moveToWaitingChildren: 0 moved, 1 no child is pending; `child_key` "" means any child."""
+        job = self._keys.job(job_id)
+        keys = (
+            *self._keys.all_of("active", "waiting-children"),
+            *(job, f"{job}:dependencies", f"{job}:unsuccessful"),
+            *self._keys.all_of("stalled", "events"),
+        )
+        arguments = (token, child_key, self._clock.now_ms(), job_id, self._keys.base)
+        return Call(self._scripts["moveToWaitingChildren"], keys, arguments)
+
     def restore_marker(self) -> Call:
         """Wake an idle worker if there is anything to do."""
         keys = self._keys.all_of("wait", "prioritized", "meta", "active", "delayed", "marker")
@@ -199,6 +210,12 @@ class Protocol:
         """Ask what has become of a job."""
         keys = (self._keys.job(job_id), self._keys.lock(job_id), self._keys.of("active"))
         return Call(self._scripts["inspect"], keys, (job_id,))
+
+    def extend_locks(self, job_ids: Sequence[str], tokens: Sequence[str], duration_ms: int) -> Call:
+        """extendLocks; answers with the ids whose lock is not their token's."""
+        packed = (msgpack.packb(list(tokens)), msgpack.packb(list(job_ids)))
+        arguments = (self._keys.base, *packed, duration_ms)
+        return Call(self._scripts["extendLocks"], self._keys.all_of("stalled"), arguments)
 
     def sweep_stalled(self) -> Call:
         """moveStalledJobsToWait; answers with the ids that were moved."""

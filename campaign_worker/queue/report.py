@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from campaign_worker.errors import UnsupportedOption
 from metrics import (
     ClaimPolled,
     Fanout,
@@ -30,8 +29,6 @@ class Reporter:
     def __init__(self, queue: str, emitter: Emitter, listener: Listener | None) -> None:
         self._queue = queue
         self._emitter = emitter
-        #: Job schedulers that were complained of already.
-        self._schedulers: set[str] = set()
         self._metrics = None if listener is None else Fanout(listener)
 
     def emit(self, event: str, *arguments: Any) -> None:
@@ -52,10 +49,6 @@ class Reporter:
         if self._metrics is not None:
             self._metrics.on_event(JobClaimed(self._queue, job.name))
         self._emitter.emit("active", job, "waiting")
-        if job.repeat_job_key is not None and job.repeat_job_key not in self._schedulers:
-            self._schedulers.add(job.repeat_job_key)
-            problem = f"no next iteration of {job.repeat_job_key!r} follows job {job.id}"
-            self.error(UnsupportedOption("repeat", problem))
 
     def ended(self, job: Job, outcome: str, seconds: float) -> None:
         """Say that a job which became active here has left its slot."""

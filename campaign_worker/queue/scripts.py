@@ -76,10 +76,62 @@ UPSTREAM = {
         "addPrioritizedJob-9.lua",
         "5c72b69e53d0687dd4995dfefca4b7d2922f384ff4caab263bed62e7c837d6a9",
     ),
+    "updateJobScheduler": (
+        "updateJobScheduler-12.lua",
+        "8c71d358aa62ffb75111d46e5b7b45e44d5f00e3deede372609679930f4fdf13",
+    ),
+    "moveToWaitingChildren": (
+        "moveToWaitingChildren-7.lua",
+        "677d46787c3d50be28d37af321d2a44553619cf014ec53b5c57c377392fa47b4",
+    ),
+    "getDependencyCounts": (
+        "getDependencyCounts-4.lua",
+        "78fe561722265109f5833aa6dfd07f77b79dab66c7ed0ff560803b7a1db510f5",
+    ),
+    "removeUnprocessedChildren": (
+        "removeUnprocessedChildren-2.lua",
+        "eff3e7fb0084314febc13e1ccd3a8178b1875c7f1897c7da841eadaf0514bcdc",
+    ),
+    "removeChildDependency": (
+        "removeChildDependency-1.lua",
+        "9833f5b444f5e29d7e2ce3b5ad19b1bf68b295b27c9c1852dd46ad0131c3d3b5",
+    ),
+    "removeDeduplicationKey": (
+        "removeDeduplicationKey-1.lua",
+        "4c6c4fb746221521f3e5181577adf8d500d83217c44472e99f4fa9d98e6a06eb",
+    ),
+    "changeDelay": (
+        "changeDelay-4.lua",
+        "0a30d9823c49463b1ab53b1638e5a46f24ad2c4a37f0ec90749dcb4c77b37d4e",
+    ),
+    "changePriority": (
+        "changePriority-7.lua",
+        "84163c6004a885ae726ce7b7d68687cd1b2f0e65a62772bfd8efdb25017613ab",
+    ),
+    "reprocessJob": (
+        "reprocessJob-9.lua",
+        "4ea1093385a876769f604fb60e2db13d993b0a801caaea7c2262a36ef589fdc7",
+    ),
+    "removeJob": (
+        "removeJob-2.lua",
+        "f2acb16fda20ccac200abd5289a8910e48870d454c1577b19bd375ab809bb4b6",
+    ),
+    "getStateV2": (
+        "getStateV2-8.lua",
+        "7332cc020b73227ba05f6e43873260ad576c8b177492fb9ad32367b52b2aa701",
+    ),
 }
 OWN = (
     *("restoreMarker", "claimedBy", "inspect", "revive", "survey"),
     *("setAside", "callBack", "forgiveStall"),
+)
+#: Too rare to be sent ahead on each new connection: their text goes with their first call.
+RARE = frozenset(
+    {"updateJobScheduler", "moveToWaitingChildren", "getDependencyCounts", "getStateV2"}
+    | {"removeUnprocessedChildren", "removeChildDependency", "removeDeduplicationKey"}
+    | {"changeDelay", "changePriority", "reprocessJob", "removeJob", "promote"}
+    | {"addStandardJob", "addDelayedJob", "addPrioritizedJob", "revive", "survey"}
+    | {"setAside", "callBack"}
 )
 
 

@@ -33,6 +33,7 @@ from campaign_worker.queue.writer import STALLED_TOO_OFTEN
 if TYPE_CHECKING:
     from campaign_worker.queue.finish import Finisher, Result
     from campaign_worker.queue.intake import Intake
+    from campaign_worker.queue.iterations import Iterations
     from campaign_worker.queue.locks import LockRenewer
     from campaign_worker.queue.options import WorkerOptions
     from campaign_worker.queue.protocol import Claimed, Next
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from campaign_worker.queue.writer import QueueJobWriter
 
     Process = Callable[[Job, str, AbortSignal], Awaitable[Any]]
-
-CHILDREN_PENDING = "the job has children that have not finished"
-CHILDREN_FAILED = "the job has failed children"
 
 
 class Slots:
@@ -67,6 +65,7 @@ class Slots:
         self._report = report
         self.concurrency = options.concurrency
         self.writer: QueueJobWriter | None = None
+        self.iterations: Iterations | None = None
         #: Passes on what a finish said about the next job: (answer, token, claimed_at).
         self.on_next: Callable[[Next, str, float], None] = lambda *_: None
         self.active: dict[str, ActiveJob] = {}
@@ -145,6 +144,8 @@ class Slots:
     async def _run(self, active: ActiveJob) -> None:
         settled: Settled | None = None
         try:
+            if active.job.repeat_job_key is not None and self.iterations is not None:
+                await self.iterations.follow(active.job)
             if active.job.deferred_failure and self._options.ignore_stall_limit:
                 await self._forgive(active.job)
             refusal = self._refusal(active)
@@ -236,9 +237,9 @@ class Slots:
                 case Lost():
                     return None
                 case Unready(failed_children=True):
-                    ending = Failed(UnrecoverableError(CHILDREN_FAILED), retry=False)
+                    ending = Failed(UnrecoverableError(result.problem(job.id)), retry=False)
                 case Unready():
-                    ending = Failed(RuntimeError(CHILDREN_PENDING))
+                    ending = Failed(RuntimeError(result.problem(job.id)))
                 case _:
                     assert_never(result)
 

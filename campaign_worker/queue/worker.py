@@ -6,12 +6,13 @@ Owns no protocol and no Redis call: engine.py has the parts, stop.py the stages.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from campaign_worker.errors import SettingsError
 from campaign_worker.queue import nodenames
 from campaign_worker.queue.abort import AbortReason
+from campaign_worker.queue.control import RateLimitError
 from campaign_worker.queue.engine import Engine
 from campaign_worker.queue.events import Emitter
 from campaign_worker.queue.job import Job
@@ -37,6 +38,9 @@ class Worker:
 
     Raises UnsupportedOption or SettingsError for options, ScriptsChanged for another bullmq.
     """
+
+    #: As in Node: `raise Worker.RateLimitError()`.
+    RateLimitError = RateLimitError
 
     def __init__(
         self,
@@ -166,6 +170,22 @@ class Worker:
         Raises errors.PayloadError when its data is no JSON; the job stays active then.
         """
         return self._manual.adopt(job_data, job_id, str(rest[-1]) if rest else "")
+
+    async def rate_limit(self, expire_ms: int) -> None:
+        """Let no worker claim a job of this queue for `expire_ms`; raise RateLimitError with it.
+
+        Raises errors.RedisAway.
+        """
+        await self._engine.rate_limit(expire_ms)
+
+    async def extend_job_locks(
+        self, job_ids: Sequence[str], tokens: Sequence[str], duration_ms: int
+    ) -> list[str]:
+        """Give locks `duration_ms` from now; the ids of those that are not their tokens' any more.
+
+        Raises errors.RedisAway.
+        """
+        return await self._engine.extend_locks(job_ids, tokens, duration_ms)
 
     def start_stalled_check_timer(self) -> None:
         """Return stalled jobs in manual mode too: now and at every `stalledInterval`."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from campaign_worker.errors import JobGone, JobNotHeld
+from campaign_worker.queue.control import UnrecoverableError
+from campaign_worker.queue.finish import failed_child
 from campaign_worker.queue.jsonvalue import clean_text, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from campaign_worker.queue.desk import JobDesk
     from campaign_worker.queue.endings import Json
     from campaign_worker.queue.job import Job
     from campaign_worker.queue.keys import QueueKeys
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from campaign_worker.queue.protocol import Call, Protocol
     from campaign_worker.queue.scripts import Script
 
-_GONE = -1
+_GONE, _FAILED_CHILDREN = -1, -9
 
 STALLED_TOO_OFTEN = "job stalled more than allowable limit"
 """What the sweep writes of a job beyond maxStalledCount (moveStalledJobsToWait-9.lua)."""
@@ -36,6 +39,7 @@ class QueueJobWriter:
         keys: QueueKeys,
         scripts: Mapping[str, Script],
         *,
+        desk: JobDesk,
         on_progress: Callable[[Job, Json], None],
     ) -> None:
         self._link = link
@@ -43,6 +47,7 @@ class QueueJobWriter:
         self._keys = keys
         self._scripts = scripts
         self._on_progress = on_progress
+        self.desk = desk
 
     async def update_progress(self, job: Job, progress: Json) -> None:
         """Script updateProgress."""
@@ -74,6 +79,17 @@ class QueueJobWriter:
         await self._run(job, self._protocol.hand_back(job.id, token))
         marker = self._protocol.restore_marker()
         await self._link.call(marker.script, marker.keys)
+
+    async def move_to_waiting_children(self, job: Job, token: str, child_key: str) -> bool:
+        """Script moveToWaitingChildren.
+
+        Raises UnrecoverableError, as Node does, when a child that must not fail has failed.
+        """
+        call = self._protocol.wait_for_children(job.id, token, child_key)
+        code = await self._link.call(call.script, call.keys, *call.arguments)
+        if code == _FAILED_CHILDREN:
+            raise UnrecoverableError(failed_child(job.id, "moveToWaitingChildren"))
+        return self._check(job, code) == 0
 
     async def extend_lock(self, job: Job, token: str, duration_ms: int) -> bool:
         """Script extendLock."""

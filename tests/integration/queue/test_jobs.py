@@ -576,6 +576,21 @@ async def test_cancel_job_sets_the_signal_and_leaves_the_rest_to_the_processor(
     assert (await queue.job("j0"))["returnvalue"] == '["cancelled","by hand"]'
 
 
+async def test_cancel_all_jobs_sets_the_signal_of_every_active_job(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str, signal: AbortSignal) -> list[str | None]:
+        return [(await signal.wait()).value, signal.detail]
+
+    worker = start_worker(process, concurrency=3)
+    added = await queue.add(3)
+    await eventually(lambda: worker.active_jobs == 3)
+    worker.cancel_all_jobs("by hand")
+    await eventually(lambda: _has(queue, completed=3))
+    results = [(await queue.job(job_id))["returnvalue"] for job_id in added]
+    assert results == ['["cancelled","by hand"]'] * 3
+
+
 async def test_a_worker_says_once_that_it_is_drained(
     queue: Inspector, start_worker: StartWorker
 ) -> None:
@@ -607,7 +622,8 @@ async def test_a_job_scheduler_whose_chain_ends_here_is_named(
     worker.release("test")
     await eventually(lambda: _has(queue, completed=2))
     assert [str(error) for (error,) in events.of("error")] == [
-        "repeat: no next iteration of 'nightly' follows job j0"
+        f"no next iteration of 'nightly' follows job {job_id}: its options hold no schedule"
+        for job_id in ("j0", "j1")
     ]
 
 

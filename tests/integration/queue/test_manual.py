@@ -249,12 +249,12 @@ async def test_what_a_node_worker_can_do_and_this_one_cannot_is_refused_by_name(
     queue: Inspector, start_worker: StartWorker
 ) -> None:
     worker: Any = start_worker(None)
-    with pytest.raises(UnsupportedOption, match=r"Worker\.rateLimit"):
-        await worker.rateLimit(1000)
+    with pytest.raises(UnsupportedOption, match=r"Worker\.jobScheduler"):
+        worker.jobScheduler()
     await queue.add()
     job = await worker.get_next_job(TOKEN)
-    with pytest.raises(UnsupportedOption, match=r"Job\.moveToWaitingChildren"):
-        await job.moveToWaitingChildren(TOKEN)
+    with pytest.raises(UnsupportedOption, match=r"Job\.waitUntilFinished"):
+        await job.waitUntilFinished(None)
     with pytest.raises(AttributeError):
         _ = worker.nobodyKnows
 

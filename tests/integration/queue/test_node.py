@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from campaign_worker.errors import UnsupportedOption
+from campaign_worker.errors import NoNextIteration
 from tests.fixtures.node import connection_of
 from tests.integration.queue.conftest import Events, Inspector, StartWorker
 from tests.support import eventually
@@ -119,9 +119,9 @@ async def test_a_repeatable_job_of_the_old_kind_runs_and_is_named_once(
     await bullmq.run(REPEAT, {"connection": connection_of(redis_url), "prefix": prefix})
     await eventually(lambda: _completed(queue, 1))
     [(error,)] = events.of("error")
-    assert isinstance(error, UnsupportedOption)
-    assert error.setting == "repeat"
-    assert "nightly" in str(error)
+    assert isinstance(error, NoNextIteration)
+    assert error.scheduler.startswith("nightly:")
+    assert error.job_id in str(error)
 
 
 async def test_nothing_is_lost_on_a_queue_that_is_paused_and_resumed_by_any_version(

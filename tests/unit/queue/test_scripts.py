@@ -11,12 +11,13 @@ import pytest
 
 from campaign_worker.errors import ScriptsChanged
 from campaign_worker.queue.amend import amend
-from campaign_worker.queue.scripts import OWN, UPSTREAM, _checked, load_scripts
+from campaign_worker.queue.scripts import OWN, RARE, UPSTREAM, _checked, load_scripts
 
 PUSHING = {
     *("moveToActive", "moveToFinished", "moveToDelayed", "retryJob", "moveStalledJobsToWait"),
     *("moveJobFromActiveToWait", "addStandardJob", "addDelayedJob", "addPrioritizedJob"),
-    "promote",
+    *("promote", "updateJobScheduler", "changePriority", "reprocessJob", "removeJob"),
+    *("removeUnprocessedChildren", "removeChildDependency"),
 }
 
 
@@ -62,6 +63,11 @@ def test_exactly_the_scripts_that_push_to_wait_are_amended() -> None:
         name for name, script in load_scripts().items() if "pausedAwareTarget" in script.text
     }
     assert amended == PUSHING
+
+
+def test_scripts_that_are_sent_late_are_scripts() -> None:
+    assert set(load_scripts()) >= RARE
+    assert not RARE & {"moveToActive", "moveToFinished", "moveToDelayed", "retryJob", "inspect"}
 
 
 def test_other_text_around_the_push_is_refused() -> None:
