@@ -1,8 +1,10 @@
-"""What the owner of a claim writes at its end: a closed set of endings of a row. Values only."""
+"""What the owner of a claim writes at its end: a closed set of endings of a row. Pure values."""
 
 from __future__ import annotations
 
 import enum
+import hashlib
+import unicodedata
 from dataclasses import dataclass
 
 from campaign_worker.delivery.model import Refusal
@@ -72,13 +74,26 @@ Ending = MarkSent | MarkFailed | MarkRetry | MarkReleased | MarkInDoubt
 class Settlement:
     """One row's ending, by the token that owns it.
 
-    `withdraw`: rows whose suppressions are taken back, in the same transaction.
+    `withdraw`: rows whose suppressions are taken back, in the same transaction. `bounced`: of an
+    ending that was written down without addresses, the fingerprints of those to suppress; the row
+    knows whose they are.
     """
 
     id: int
     token: str
     ending: Ending
     withdraw: tuple[int, ...] = ()
+    bounced: frozenset[str] = frozenset()
+
+
+def fingerprint(token: str, address: str) -> str:
+    """Name an address of a row without saying it; case and Unicode form make no difference.
+
+    The token is in it, so that the same address has another name in each claim.
+    """
+    plain = unicodedata.normalize("NFC", address).lower()
+    identity = f"{token} {plain}".encode("utf-8", "replace")
+    return hashlib.sha256(identity).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """Outcomes that Postgres could not take in time: written down elsewhere, and given to it later.
 
 What is written down has neither an address nor a word of a server in it: the row, the token that
-owns it, and our own words. Draining may happen twice, and beside an owner who still tries.
+owns it, our own words, and fingerprints of addresses that the row knows. Draining may happen twice,
+and beside an owner who still tries.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, assert_never
 
 import structlog
@@ -26,6 +27,7 @@ from campaign_worker.delivery.settlements import (
     Settled,
     Settlement,
     SpoolEntry,
+    fingerprint,
 )
 from campaign_worker.errors import RowRefused
 
@@ -75,10 +77,12 @@ class Drain:
 
 def to_fields(settlement: Settlement) -> dict[str, str]:
     """Write a settlement down, without what names or quotes anybody."""
+    bounced = {fingerprint(settlement.token, one) for one in _bounced(settlement.ending)}
     words = {
         "row": settlement.id,
         "token": settlement.token,
         "withdraw": settlement.withdraw,
+        "bounced": sorted(bounced | settlement.bounced),
         **_words(settlement.ending),
     }
     return {"version": VERSION, "outcome": json.dumps(words)}
@@ -91,9 +95,23 @@ def from_fields(fields: Mapping[str, str]) -> Settlement | None:
     try:
         words = json.loads(fields["outcome"])
         withdraw = tuple(int(row) for row in words["withdraw"])
-        return Settlement(int(words["row"]), str(words["token"]), _ending(words), withdraw)
+        # Replicas that are older wrote none.
+        bounced = frozenset(str(one) for one in words.get("bounced", ()))
+        row, token = int(words["row"]), str(words["token"])
+        return Settlement(row, token, _ending(words), withdraw, bounced)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _bounced(ending: Ending) -> Sequence[str]:
+    """Return the addresses that this ending suppresses."""
+    match ending:
+        case MarkFailed(FailReason.HARD_BOUNCE, suppress=addresses):
+            return addresses
+        case MarkSent(hard_bounced=refused):
+            return [one.recipient for one in refused]
+        case _:
+            return ()
 
 
 def _words(ending: Ending) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from campaign_worker.delivery.model import Template
 from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, JobRef, Request
 from campaign_worker.storage.claim_rows import (
     ROW_HELD_SECONDS,
+    addresses_of,
     answer_without_claim,
     guard_facts,
     headers_of,
@@ -155,7 +156,9 @@ class Claimer:
     async def _decide(
         self, connection: PoolConnectionProxy, open_rows: dict[int, tuple[ClaimItem, Any]]
     ) -> dict[int, _Plan]:
-        addresses = {order: self._addresses(row) for order, (_, row) in open_rows.items()}
+        addresses = {
+            order: addresses_of(row, self._normalize) for order, (_, row) in open_rows.items()
+        }
         wanted = sorted({one for several in addresses.values() for one in several})
         found = (
             await connection.fetch(self._database.sql["read_suppressions"], wanted)
@@ -171,12 +174,6 @@ class Claimer:
             facts = guard_facts(row, reasons[hit[0]] if everybody else None)
             plans[order] = _Plan(item, row, decide(facts), frozenset(hit))
         return plans
-
-    def _addresses(self, row: Any) -> list[str]:
-        if row["inline"] is None:
-            return [self._normalize(row["email"])]
-        mail = inline_from_json(row["inline"])
-        return list(dict.fromkeys(self._normalize(one) for one in (*mail.to, *mail.cc, *mail.bcc)))
 
     async def _write(
         self, connection: PoolConnectionProxy, plans: dict[int, _Plan], confirmed_at: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from campaign_worker.delivery.claims import (
@@ -19,6 +19,7 @@ from campaign_worker.delivery.claims import (
 from campaign_worker.delivery.guard import GuardFacts
 from campaign_worker.delivery.replay import Replay
 from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, Request
+from campaign_worker.storage.inline import inline_from_json
 
 ROW_HELD_SECONDS = 1.0
 """A row that another transaction holds is looked at again after this."""
@@ -39,6 +40,14 @@ def keys_of(requests: Sequence[Request]) -> tuple[list[Any], ...]:
         [one and one.step for one in campaign],
         [one.key if isinstance(one, InlineRequest) else None for one in requests],
     )
+
+
+def addresses_of(row: Any, normalize: Callable[[str], str]) -> list[str]:
+    """Give whom a row's mail goes to, in the form in which suppressions are kept."""
+    if row["inline"] is None:
+        return [normalize(row["email"])]
+    mail = inline_from_json(row["inline"])
+    return list(dict.fromkeys(normalize(one) for one in (*mail.to, *mail.cc, *mail.bcc)))
 
 
 def replay_of(row: Any) -> Replay | None:

@@ -22,10 +22,13 @@ from campaign_worker.delivery.settlements import (
     Settled,
     Settlement,
     Superseded,
+    fingerprint,
 )
+from campaign_worker.storage.claim_rows import addresses_of
 from campaign_worker.storage.database import Database
 
 _DETAIL_LIMIT = 500
+_BOUNCED_LATER = "the answer was written down without its text"
 
 
 class Settler:
@@ -76,6 +79,7 @@ class Settler:
         if withdrawn:
             await connection.execute(sql["withdraw_suppressions"], withdrawn)
         suppressed = [entry for item in items for entry in self._suppressed(item)]
+        suppressed += await self._suppressed_later(connection, items)
         if suppressed:
             await connection.execute(
                 sql["suppress"], *([entry[index] for entry in suppressed] for index in range(3))
@@ -95,6 +99,22 @@ class Settler:
             row["id"]: NextStep(row["campaign_id"], row["recipient_id"], row["step"], row["due_in"])
             for row in rows
         }
+
+    async def _suppressed_later(
+        self, connection: PoolConnectionProxy, items: Sequence[Settlement]
+    ) -> list[tuple[str, int, str]]:
+        """Find the addresses of endings that were written down without them."""
+        bounced = {item.id: item for item in items if item.bounced}
+        if not bounced:
+            return []
+        statement = self._database.sql["addresses_of_messages"]
+        rows = await connection.fetch(statement, sorted(bounced))
+        return [
+            (address, row["id"], _BOUNCED_LATER)
+            for row in rows
+            for address in addresses_of(row, self._normalize)
+            if fingerprint(bounced[row["id"]].token, address) in bounced[row["id"]].bounced
+        ]
 
     def _suppressed(self, item: Settlement) -> list[tuple[str, int, str]]:
         match item.ending:

@@ -29,20 +29,24 @@ from campaign_worker.storage.migrate import migrate
 from campaign_worker.storage.spool import RedisSpool
 from tests.integration.delivery.kit import Bench, Notebook
 from tests.integration.delivery.test_outages import bench_on, reconnect
-from tests.integration.storage.kit import MESSAGE_ID
+from tests.integration.storage.kit import MESSAGE_ID, inline
 from tests.support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from campaign_worker.delivery.claims import Claimed
     from campaign_worker.embedded.postgres import PostgresServer
     from campaign_worker.embedded.redis import RedisServer
 
 ADDRESS = "someone@example.com"
+HARD = (FailReason.HARD_BOUNCE, "550 5.1.1", True)
 REFUSED = Refusal(ADDRESS, 550, "5.1.1", f"{ADDRESS} is unknown")
 ENDINGS: list[Ending] = [
     MarkSent(MESSAGE_ID, f"250 kept for {ADDRESS}", (REFUSED,)),
-    MarkFailed(FailReason.HARD_BOUNCE, f"{ADDRESS} is unknown", attempt_spent=True),
+    MarkFailed(
+        FailReason.HARD_BOUNCE, f"{ADDRESS} is unknown", attempt_spent=True, suppress=(ADDRESS,)
+    ),
     MarkFailed(FailReason.RENDER_ERROR, "no such name", attempt_spent=False, suppress=(ADDRESS,)),
     MarkRetry(f"busy for {ADDRESS}", 7.5),
     MarkReleased(f"not now, {ADDRESS}", 2.5, unknown=True),
@@ -115,6 +119,38 @@ async def test_an_accepted_mail_survives_a_job_that_is_cut_off_while_postgres_is
         assert await drained(bench) == 1
         assert (await bench.world.row(request))["state"] == "sent"
         assert bench.spool.entries == {}
+
+
+async def test_a_hard_bounce_that_was_written_down_suppresses_its_address(bench: Bench) -> None:
+    claim = await bench.world.marked((await bench.world.campaign()).request())
+    address = await bench.world.value("SELECT email FROM $recipients")
+    await put_in_redis_and_drain(bench, claim, MarkFailed(*HARD, suppress=(address.upper(),)))
+    assert await bench.world.state(claim) == "failed"
+    (suppressed,) = await bench.world.rows("SELECT address, reason, message_id FROM $suppressions")
+    assert suppressed == {"address": address, "reason": "hard_bounce", "message_id": claim.id}
+
+
+async def test_of_several_recipients_only_those_that_bounced_are_suppressed_later(
+    bench: Bench,
+) -> None:
+    everybody = ("A@example.com", "Bücher <b@bücher.example>", "c@example.com")
+    claim = await bench.world.marked(inline(to=everybody, bcc=("d@example.com",)))
+    refused = [
+        Refusal(one, 550, "5.1.1", "?") for one in ("A@example.com", "b@xn--bcher-kva.example")
+    ]
+    await put_in_redis_and_drain(bench, claim, MarkSent(MESSAGE_ID, "250", tuple(refused)))
+    assert await bench.world.state(claim) == "sent"
+    rows = await bench.world.rows("SELECT address FROM $suppressions ORDER BY address")
+    assert [row["address"] for row in rows] == ["a@example.com", "b@xn--bcher-kva.example"]
+
+
+async def test_a_hard_bounce_that_was_not_believed_suppresses_nobody_later_either(
+    bench: Bench,
+) -> None:
+    claim = await bench.world.marked((await bench.world.campaign()).request())
+    await put_in_redis_and_drain(bench, claim, MarkFailed(*HARD))
+    assert await bench.world.state(claim) == "failed"
+    assert await bench.world.value("SELECT count(*) FROM $suppressions") == 0
 
 
 async def test_an_entry_that_is_drained_twice_counts_once(bench: Bench) -> None:
@@ -199,6 +235,14 @@ async def test_a_redis_that_is_frozen_holds_nobody_up(
     finally:
         server.thaw()
         await client.aclose()
+
+
+async def put_in_redis_and_drain(bench: Bench, claim: Claimed, ending: Ending) -> None:
+    """Have an ending come to its row by what is written down of it, and by nothing else."""
+    settlement = from_fields(to_fields(Settlement(claim.id, claim.token, ending)))
+    assert settlement is not None
+    await bench.spool.put(settlement)
+    assert await drained(bench) == 1
 
 
 async def drained(bench: Bench) -> int:
