@@ -18,6 +18,7 @@ from campaign_worker.startup import ping_redis
 from campaign_worker.storage.campaigns import Campaigns
 from campaign_worker.storage.database import Database, DatabaseOptions
 from campaign_worker.storage.doubts import Doubts, Selection, Verdict
+from campaign_worker.storage.failures import Failures
 from campaign_worker.storage.recovery import RecoveryOptions
 from shutdown import Deadline
 
@@ -46,6 +47,7 @@ class Connected:
     queues: dict[str, MailQueue]
     campaigns: Campaigns
     doubts: Doubts
+    failures: Failures
     scheduler: Scheduler
 
 
@@ -134,6 +136,26 @@ async def decide_doubts(settings: Settings, selection: Selection, verdict: Verdi
         return len(rows)
 
 
+async def list_failures(
+    settings: Settings, selection: Selection, limit: int
+) -> list[dict[str, Any]]:
+    """Read the mails that ran out of attempts or owners. Raises Away and CredentialsRefused."""
+    async with connected(settings) as stores:
+        return await stores.failures.list(selection, limit)
+
+
+async def retry_failures(settings: Settings, selection: Selection) -> int:
+    """Send such mails after all, with a job at once; how many it met.
+
+    Raises Away and CredentialsRefused.
+    """
+    async with connected(settings) as stores:
+        rows = await stores.failures.retry(selection)
+        if rows:
+            await stores.scheduler.revive(rows)
+        return len(rows)
+
+
 @contextlib.asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Connected]:
     """Open everything that a command works with. Raises Away and CredentialsRefused."""
@@ -156,6 +178,7 @@ async def connected(settings: Settings) -> AsyncIterator[Connected]:
             queues=queues,
             campaigns=Campaigns(database),
             doubts=Doubts(database),
+            failures=Failures(database),
             scheduler=Scheduler(queue_of, settings.queues[0].name, epochs),
         )
     finally:

@@ -11,6 +11,7 @@ from campaign_worker.cli import (
     check,
     demo,
     enqueue,
+    failed,
     in_doubt,
     migrate,
     pause,
@@ -43,6 +44,8 @@ Examples:
 
   campaign-worker in-doubt list        mails whose outcome SMTP could not tell
 
+  campaign-worker failed list          mails that failed and may be tried again
+
   campaign-worker demo                 all of it on this machine, no settings
 
 Exit codes: 0 ok, 1 failed or forced, 2 wrong usage, 70 fault of the program, 75 ended by the
@@ -60,6 +63,7 @@ app = typer.Typer(
 )
 for module in (run, demo, migrate, check, enqueue, pause, resume, recover, status, version):
     app.command(module.NAME)(module.command)
-app.add_typer(in_doubt.app, name=in_doubt.NAME)
+for group in (in_doubt, failed):
+    app.add_typer(group.app, name=group.NAME)
 
 __all__ = ["app"]

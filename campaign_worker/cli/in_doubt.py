@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from campaign_worker.cli.console import exits, stderr, stdout, write_json
+from campaign_worker.cli.console import exits, stdout, write_json
+from campaign_worker.cli.selection import AllRows, Campaign, Rows, selected
 from campaign_worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 NAME = "in-doubt"
 _LIST_LIMIT = 1000
-_WRONG_USAGE = 2
 
 _HELP = """Mails whose outcome SMTP could not tell.
 
@@ -35,14 +35,10 @@ Examples:
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
 
-_Rows = Annotated[list[int] | None, typer.Argument(help="Ids of rows, as `list` shows them.")]
-_Campaign = Annotated[int | None, typer.Option("--campaign", help="All of this campaign's.")]
-_All = Annotated[bool, typer.Option("--all", help="All that are in doubt.")]
-
 
 @app.command("list")
 def list_command(
-    campaign: _Campaign = None,
+    campaign: Campaign = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Show the mails in doubt, the oldest thousand. No address is shown."""
@@ -62,38 +58,29 @@ def list_command(
 
 
 @app.command("resend")
-def resend_command(rows: _Rows = None, campaign: _Campaign = None, every: _All = False) -> None:
+def resend_command(rows: Rows = None, campaign: Campaign = None, every: AllRows = False) -> None:
     """Send these mails again, byte for byte the same. Who has got one gets it twice."""
     from campaign_worker.storage.doubts import Verdict
 
-    _decide(_selection(rows, campaign, every=every), Verdict.RESEND, "will be sent again")
+    _decide(selected(rows, campaign, every=every), Verdict.RESEND, "will be sent again")
 
 
 @app.command("mark-sent")
-def mark_sent_command(rows: _Rows = None, campaign: _Campaign = None, every: _All = False) -> None:
+def mark_sent_command(rows: Rows = None, campaign: Campaign = None, every: AllRows = False) -> None:
     """Say that these mails arrived: they count as sent, and their follow-ups are scheduled."""
     from campaign_worker.storage.doubts import Verdict
 
-    _decide(_selection(rows, campaign, every=every), Verdict.MARK_SENT, "marked as sent")
+    _decide(selected(rows, campaign, every=every), Verdict.MARK_SENT, "marked as sent")
 
 
 @app.command("mark-failed")
 def mark_failed_command(
-    rows: _Rows = None, campaign: _Campaign = None, every: _All = False
+    rows: Rows = None, campaign: Campaign = None, every: AllRows = False
 ) -> None:
     """Say that these mails did not arrive and are not to be sent any more."""
     from campaign_worker.storage.doubts import Verdict
 
-    _decide(_selection(rows, campaign, every=every), Verdict.MARK_FAILED, "marked as failed")
-
-
-def _selection(rows: list[int] | None, campaign: int | None, *, every: bool) -> Selection:
-    from campaign_worker.storage.doubts import Selection
-
-    if bool(rows) + (campaign is not None) + every != 1:
-        stderr().print("name the rows, or --campaign ID, or --all: exactly one of these")
-        raise typer.Exit(_WRONG_USAGE)
-    return Selection(tuple(rows) if rows else None, campaign)
+    _decide(selected(rows, campaign, every=every), Verdict.MARK_FAILED, "marked as failed")
 
 
 def _decide(selection: Selection, verdict: Verdict, done: str) -> None:

@@ -22,7 +22,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which mails are meant: rows by id, or a campaign's; both None: all that are in doubt."""
+    """Which mails are meant: rows by id, or a campaign's; both None: all that there are."""
 
     rows: tuple[int, ...] | None = None
     campaign_id: int | None = None
@@ -36,7 +36,7 @@ class Doubts:
 
     async def list(self, selection: Selection, limit: int) -> list[dict[str, Any]]:
         """Rows in doubt, one dict each, column names as in SQL; no address among them."""
-        rows = await self._database.fetch("doubts", *_arguments(selection), limit)
+        rows = await self._database.fetch("doubts", *arguments_of(selection), limit)
         return [dict(row) for row in rows]
 
     async def decide(self, selection: Selection, verdict: Verdict) -> Sequence[DueRow]:
@@ -48,7 +48,7 @@ class Doubts:
         sql = self._database.sql
         async with self._database.transaction() as connection:
             decided = await connection.fetch(
-                sql["decide_doubts"], *_arguments(selection), verdict.value
+                sql["decide_doubts"], *arguments_of(selection), verdict.value
             )
             ids = [row["id"] for row in decided]
             if verdict is Verdict.MARK_SENT:
@@ -58,5 +58,6 @@ class Doubts:
         return [due_row(row) for row in rows]
 
 
-def _arguments(selection: Selection) -> tuple[list[int] | None, int | None]:
+def arguments_of(selection: Selection) -> tuple[list[int] | None, int | None]:
+    """Give what a statement over a selection takes first: ids, campaign."""
     return (None if selection.rows is None else list(selection.rows), selection.campaign_id)

@@ -1,0 +1,50 @@
+"""Mails that ran out of attempts: an operator sees them, and sends them after all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from campaign_worker.embedded.smtp_script import Moment, Reply, by_recipient, first_of
+from tests.acceptance.site import Campaign, Site
+from tests.support import eventually
+
+ATTEMPTS = 3
+
+
+async def test_an_operator_retries_what_ran_out_of_attempts_and_never_what_bounced(
+    site: Site,
+) -> None:
+    campaign = await site.campaign(4)
+    greylisted, dead = campaign.recipients[:2]
+    busy = {campaign.addresses[greylisted]: Reply("451 4.3.0 not now")}
+    gone = {campaign.addresses[dead]: Reply("550 5.1.1 no such user")}
+    site.sink.script = first_of(
+        by_recipient(Moment.RCPT, busy, tries=ATTEMPTS), by_recipient(Moment.RCPT, gone)
+    )
+    await site.ready("worker")
+    await site.add(campaign)
+    (row,) = await eventually(lambda: failed(site, campaign), 15, says="a mail is exhausted")
+    assert (row["recipient_id"], row["reason"], row["attempts"]) == (greylisted, "exhausted", 3)
+    assert "451" in row["detail"]
+    await site.accepted(2)
+
+    retried = await site.cli("failed", "retry", "--all")
+    assert retried.stdout == "1 mail will be tried again\n"
+    await site.accepted(3)
+    verdict = await site.finished(campaign)
+    assert verdict.states == {"sent": 3, "failed": 1}
+    assert (await site.cli("failed", "retry", "--all")).stdout == "0 mails will be tried again\n"
+
+
+async def test_retry_wants_to_be_told_which_mails_are_meant(site: Site) -> None:
+    result = await site.cli("failed", "retry")
+    assert (result.code, result.stdout) == (2, "")
+    assert "exactly one of these" in result.stderr
+
+
+async def failed(site: Site, campaign: Campaign) -> list[dict[str, Any]]:
+    """Ask the command."""
+    result = await site.cli("failed", "list", "--campaign", str(campaign.id), "--json")
+    rows: list[dict[str, Any]] = json.loads(result.stdout)["failed"]
+    return rows
