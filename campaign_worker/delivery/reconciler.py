@@ -26,6 +26,7 @@ PAGES_PER_TICK = 5
 
 _RELEASE_SECONDS = 1.0
 _TAKEN_PAUSE_SECONDS = 0.05
+_FIRST_AWAY_SECONDS = 1.0
 
 
 class Reconciler(StartStop):
@@ -108,18 +109,23 @@ class Reconciler(StartStop):
         return self._after is not BEGINNING and revived * 2 > looked
 
     async def _tick_for_ever(self) -> None:
+        away_seconds = _FIRST_AWAY_SECONDS
         while True:
             pause_seconds = self._interval_seconds
             try:
                 if await self.tick():
                     pause_seconds = 0.0
+                away_seconds = _FIRST_AWAY_SECONDS
             except ReconcilerTaken as taken:
                 # Its holder renews it, or is gone: then nobody should wait for a whole interval.
                 left_seconds = taken.seconds_left + _TAKEN_PAUSE_SECONDS
                 pause_seconds = min(left_seconds, self._interval_seconds)
             except Away as error:
-                # Its own users hold intake and say so; this only looks again later.
+                # Its own users hold intake and say so. One connection that broke is no outage:
+                # this looks again soon, and then less and less often.
                 log.debug("not reconciled", error=str(error))
+                pause_seconds = min(away_seconds, self._interval_seconds)
+                away_seconds *= 2
             except Exception:
                 log.exception("not reconciled")
             await asyncio.sleep(pause_seconds)

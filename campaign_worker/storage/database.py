@@ -7,7 +7,6 @@ transaction, because the next one may reach another server connection.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from campaign_worker.errors import DatabaseAway, MigrationError
 from campaign_worker.storage.faults import statement_errors, translated
 from campaign_worker.storage.migrate import known_migrations, schema_version
 from campaign_worker.storage.statements import load_statements
+from campaign_worker.storage.steadiness import Steadiness
 from shutdown import Deadline
 
 
@@ -47,13 +47,11 @@ class Database:
         self.options = options
         self.sql = load_statements(options.schema)
         self._pool: asyncpg.Pool | None = None
-        self._away = False
-        self._back_at = -math.inf
+        self._watchers: list[Steadiness] = []
 
-    @property
-    def steady_seconds(self) -> float:
-        """How long Postgres has not been away, as far as this process saw; 0 while it is."""
-        return 0.0 if self._away else time.monotonic() - self._back_at
+    def watch(self, steadiness: Steadiness) -> None:
+        """Let it hear of every failure and every answer from now on."""
+        self._watchers.append(steadiness)
 
     async def open(self) -> None:
         """Open the pool. Raises DatabaseAway, CredentialsRefused."""
@@ -66,8 +64,8 @@ class Database:
                 timeout=self.options.connect_timeout_seconds,
                 command_timeout=self.options.statement_timeout_seconds,
                 statement_cache_size=0 if self.options.transaction_pooler else 100,
-                # A pooler resets its own server connections; ours hold no session state.
-                reset=_keep if self.options.transaction_pooler else None,
+                # Ours hold no session state, and a pooler resets its own server connections.
+                reset=_keep,
                 # A pooler refuses this at the start of a session: there each transaction says it.
                 server_settings={}
                 if self.options.transaction_pooler
@@ -96,11 +94,12 @@ class Database:
             raise DatabaseAway("Postgres: the pool is not open")
         try:
             async with self._begun(self._pool) as connection:
-                if self._away:
-                    self._away, self._back_at = False, time.monotonic()
+                for watcher in self._watchers:
+                    watcher.answered(time.monotonic())
                 yield connection
         except DatabaseAway:
-            self._away = True
+            for watcher in self._watchers:
+                watcher.failed(time.monotonic())
             raise
 
     @contextlib.asynccontextmanager
@@ -121,6 +120,25 @@ class Database:
         """Run one named statement in a transaction of its own and return its rows."""
         async with self.transaction() as connection:
             return await connection.fetch(self.sql[statement], *arguments)
+
+    async def call(self, statement: str, *arguments: object) -> Any:
+        """Run one named statement that is a transaction of its own; its first value.
+
+        A round trip where `fetch` takes three. Errors as those of `transaction`.
+        """
+        async with self._connected() as connection:
+            return await connection.fetchval(self.sql[statement], *arguments)
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[PoolConnectionProxy]:
+        if self._pool is None or self.options.transaction_pooler:
+            async with self.transaction() as connection:
+                yield connection
+            return
+        with statement_errors():
+            timeout = self.options.connect_timeout_seconds
+            async with self._pool.acquire(timeout=timeout) as connection:
+                yield connection
 
     async def ping(self) -> None:
         """Raise DatabaseAway unless Postgres answers and takes writes."""

@@ -6,6 +6,7 @@ Each method is a chunk: one transaction that takes or keeps the reconciler's lea
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from campaign_worker.delivery.revival import Cursor, DueRow, Resolved, Resumed
 from campaign_worker.errors import ReconcilerTaken
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.inline import inline_from_json
+from campaign_worker.storage.steadiness import Steadiness
 
 _EXPIRED_PER_TICK = 5000
 _RESENDS_PER_ROW = 3
@@ -56,6 +58,8 @@ class PostgresRecovery:
         self._options = options
         self._owner = owner or str(uuid.uuid4())
         self._epoch: int | None = None
+        self._steadiness = Steadiness(options.lease_seconds)
+        database.watch(self._steadiness)
 
     async def take(self, *, by_force: bool = False) -> None:
         """Take or keep the lease; by force also from one who holds it and will notice."""
@@ -71,12 +75,12 @@ class PostgresRecovery:
     async def resolve_expired(self) -> Resolved:
         """Take rows from owners whose lease ran out: in doubt after the mark, scheduled before.
 
-        Nothing while Postgres, as far as this process saw, is back for less than a full lease:
-        whoever could not renew meanwhile is alive.
+        Nothing after an outage that this process saw, until that is one full lease ago: whoever
+        could not renew meanwhile is alive (Steadiness).
         """
         options, sql = self._options, self._database.sql
         async with self._chunk() as connection:
-            if self._database.steady_seconds < options.lease_seconds:
+            if not self._steadiness.lasts(time.monotonic()):
                 return Resolved()
             rows = await connection.fetch(
                 sql["resolve_expired"],

@@ -117,8 +117,8 @@ class World:
     def on_event(self, event: Event) -> None:
         self.events.append(event)
 
-    def reconciler(self) -> Reconciler:
-        return Reconciler(self, self, self, drain=self.drain, interval_seconds=0.01)
+    def reconciler(self, interval_seconds: float = 0.01) -> Reconciler:
+        return Reconciler(self, self, self, drain=self.drain, interval_seconds=interval_seconds)
 
 
 def row(number: int) -> DueRow:
@@ -206,6 +206,16 @@ async def test_ticking_goes_on_whatever_happens_and_the_lease_is_given_up_at_the
     await reconciler.stop()
     assert world.ticks >= 5
     assert world.released == 1
+
+
+async def test_one_broken_connection_does_not_cost_a_whole_interval() -> None:
+    world = World(1)
+    world.errors = [DatabaseAway("one connection")]
+    reconciler = world.reconciler(interval_seconds=3600.0)
+    await reconciler.start()
+    await eventually(lambda: world.revived, 10.0)
+    await reconciler.stop()
+    assert world.ticks == 2
 
 
 @pytest.mark.parametrize("found", [None, "from an old snapshot"])
