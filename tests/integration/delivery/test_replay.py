@@ -19,7 +19,7 @@ from campaign_worker.queue.endings import Completed, Deferred, Failed
 from shutdown import Deadline
 from tests.fixtures.resend import Fault, Refuse, ResendApi
 from tests.integration.delivery.kit import NOW_MS, Bench, bench_of
-from tests.integration.storage.kit import MESSAGE_ID, World
+from tests.integration.storage.kit import JOB, MESSAGE_ID, World
 from tests.support import eventually
 
 RESEND = "resend"
@@ -297,6 +297,43 @@ async def test_a_process_killed_a_day_ago_leaves_its_row_in_doubt(
     resolved = await bench.world.recovery().resolve_expired()
     assert (resolved.scheduled, resolved.in_doubt) == (0, 1)
     assert (await bench.world.row(claim))["reason"] == "owner_lost_after_mark"
+
+
+async def test_a_replay_whose_owners_keep_dying_is_repeated_ever_later_and_never_quarantined(
+    bench: Bench, resend_api: ResendApi, transport: ResendTransport
+) -> None:
+    request = await mail(bench)
+    claim = await sent_by_hand(bench, transport, request)
+    recovery = bench.world.recovery(quarantine_deaths=2)
+    pauses = []
+    for death, hours in enumerate((0, 2, 2, 4)):
+        if death:
+            await due(bench)
+            again = await bench.world.ledger.claim(request, f"t{death}", JOB, alone=True)
+            assert isinstance(again, Claimed)
+            assert again.replay is not None
+        await grow_old(bench, hours)
+        await expire(bench.world)
+        assert (await recovery.resolve_expired()).scheduled == 1
+        row = await bench.world.row(claim)
+        assert (row["deaths"], row["state"], kept(row)) == (death + 1, "scheduled", [True] * 4)
+        left = await bench.world.value("SELECT extract(epoch FROM due_at - now()) FROM $messages")
+        pauses.append(max(0, round(float(left) / 3600)))
+    assert pauses == [0, 2, 4, 8], "as long again as the doubt is old"
+    await due(bench)
+    assert isinstance(await bench.run(request), Completed)
+    assert len(resend_api.mails) == 1
+
+
+async def test_a_replay_whose_owners_died_too_often_is_in_doubt_when_its_time_is_over(
+    bench: Bench, transport: ResendTransport
+) -> None:
+    claim = await sent_by_hand(bench, transport, await mail(bench))
+    await bench.world.execute("UPDATE $messages SET deaths = 10")
+    await grow_old(bench, 24)
+    await expire(bench.world)
+    assert (await bench.world.recovery(quarantine_deaths=2).resolve_expired()).in_doubt == 1
+    assert await bench.world.state(claim) == "in_doubt"
 
 
 async def test_a_cancel_after_the_mark_leaves_the_row_to_be_repeated(
