@@ -6,6 +6,7 @@ never data of a recipient. Job names are foreign; the listener bounds them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -113,6 +114,17 @@ class SmtpConnected:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookReceived:
+    """A provider's webhook was answered; `result` is applied, known, ignored, forged and the like.
+
+    `provider` is that of the route, or "unknown".
+    """
+
+    provider: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
 class BatchFlushed:
     """A batched statement is over; `size` is its number of rows."""
 
@@ -166,11 +178,49 @@ class LoopLagged:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class TrackingAnswered:
+    """Requests of one batch were answered; `counts` is by kind and class of the visitor.
+
+    `result` says where their events were: postgres, stream, or unsecured. `seconds` are those that
+    the first of them waited.
+    """
+
+    result: str
+    seconds: float
+    counts: Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingRefused:
+    """A request was not recorded; `reason` is invalid_token, limited, unknown_link and the like."""
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingDropped:
+    """Events that nothing could secure were given up."""
+
+    stream: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingDrained:
+    """Events of the stream were given to Postgres."""
+
+    stream: str
+    count: int
+
+
 JobEvent: TypeAlias = (
     JobClaimed | JobEnded | JobHandedBack | JobLost | StalledRecovered | UnknownJob
 )
 QueueEvent: TypeAlias = LockRenewal | ClaimPolled | QueueDepth | IntakeHeld
-MailEvent: TypeAlias = MailSent | SmtpConnected
+MailEvent: TypeAlias = MailSent | SmtpConnected | WebhookReceived
 StorageEvent: TypeAlias = BatchFlushed | RowsReconciled
 WorkerEvent: TypeAlias = WorkerStateChanged | ShutdownPhaseEnded | JobsAtStop | LoopLagged
-Event: TypeAlias = JobEvent | QueueEvent | MailEvent | StorageEvent | WorkerEvent
+TrackingMetric: TypeAlias = TrackingAnswered | TrackingRefused | TrackingDropped | TrackingDrained
+Event: TypeAlias = JobEvent | QueueEvent | MailEvent | StorageEvent | WorkerEvent | TrackingMetric

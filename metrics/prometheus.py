@@ -8,15 +8,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final, assert_never, get_args
 
-from prometheus_client import Counter, Gauge, Histogram
-
 from metrics import events as e
+from metrics.families import counter, gauge, histogram
 from metrics.labels import BoundedLabel
+from metrics.tracking import TrackingMetrics
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
-
-PREFIX: Final = "campaign_worker_"
 
 # A mail is some ten milliseconds beside its server and some hundred across the net; a tarpit or a
 # slow virus scan takes tens of seconds, and 300 s is what RFC 5321 (4.5.3.2) lets a server think.
@@ -40,6 +38,7 @@ class PrometheusListener:
         self._mails = _Mails(registry)
         self._storage = _Storage(registry)
         self._worker = _Worker(registry)
+        self._tracking = TrackingMetrics(registry)
 
     def on_event(self, event: e.Event) -> None:
         """Count one event; some microseconds, no I/O."""
@@ -55,12 +54,19 @@ class PrometheusListener:
                 self._jobs.on_event(event)
             case e.LockRenewal() | e.ClaimPolled() | e.QueueDepth() | e.IntakeHeld():
                 self._queues.on_event(event)
-            case e.MailSent() | e.SmtpConnected():
+            case e.MailSent() | e.SmtpConnected() | e.WebhookReceived():
                 self._mails.on_event(event)
             case e.BatchFlushed() | e.RowsReconciled():
                 self._storage.on_event(event)
             case e.WorkerStateChanged() | e.ShutdownPhaseEnded() | e.JobsAtStop() | e.LoopLagged():
                 self._worker.on_event(event)
+            case (
+                e.TrackingAnswered()
+                | e.TrackingRefused()
+                | e.TrackingDropped()
+                | e.TrackingDrained()
+            ):
+                self._tracking.on_event(event)
             case _:
                 assert_never(event)
 
@@ -71,23 +77,23 @@ class _Jobs:
         self._queue = BoundedLabel()
         self._name = BoundedLabel()
         self._outcome = BoundedLabel()
-        self._ended = _counter(
+        self._ended = counter(
             registry, "jobs", "Jobs that left this worker.", "queue", "name", "outcome"
         )
-        self._in_flight = _gauge(
+        self._in_flight = gauge(
             registry, "jobs_in_flight", "Jobs that are active in this worker.", "queue"
         )
-        self._seconds = _histogram(
+        self._seconds = histogram(
             registry, "job_duration_seconds", "From claim to end.", JOB_BUCKETS, "queue", "name"
         )
-        self._handed_back = _counter(
+        self._handed_back = counter(
             registry, "jobs_handed_back", "Jobs returned without an attempt.", "reason"
         )
-        self._lost = _counter(registry, "jobs_lost", "Active jobs whose lock was lost.")
-        self._stalled = _counter(
+        self._lost = counter(registry, "jobs_lost", "Active jobs whose lock was lost.")
+        self._stalled = counter(
             registry, "stalled_recovered", "Jobs of vanished workers that were put back."
         )
-        self._unknown = _counter(
+        self._unknown = counter(
             registry, "unknown_jobs", "Jobs that no contract names.", "queue", "name"
         )
 
@@ -116,12 +122,12 @@ class _Jobs:
 class _Queues:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._label = BoundedLabel()
-        self._renewals = _counter(registry, "lock_renewals", "Lock renewals.", "result")
-        self._polled = _gauge(
+        self._renewals = counter(registry, "lock_renewals", "Lock renewals.", "result")
+        self._polled = gauge(
             registry, "last_claim_poll_timestamp_seconds", "When Redis last answered a claim."
         )
-        self._depth = _gauge(registry, "queue_jobs", "Jobs of a queue by state.", "queue", "state")
-        self._held = _gauge(registry, "intake_held", "1 while intake is held.", "reason")
+        self._depth = gauge(registry, "queue_jobs", "Jobs of a queue by state.", "queue", "state")
+        self._held = gauge(registry, "intake_held", "1 while intake is held.", "reason")
 
     def on_event(self, event: e.QueueEvent) -> None:
         label = self._label
@@ -141,17 +147,20 @@ class _Queues:
 class _Mails:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._label = BoundedLabel()
-        self._sends = _counter(registry, "sends", "Mail transactions.", "transport", "result")
-        self._seconds = _histogram(
+        self._sends = counter(registry, "sends", "Mail transactions.", "transport", "result")
+        self._seconds = histogram(
             registry, "smtp_seconds", "From MAIL to the last reply.", SMTP_BUCKETS, "transport"
         )
-        self._connects = _histogram(
+        self._connects = histogram(
             registry,
             "smtp_connect_seconds",
             "From the first packet to a session ready for mail.",
             SMTP_BUCKETS,
             "transport",
             "result",
+        )
+        self._webhooks = counter(
+            registry, "webhooks", "What providers reported.", "provider", "result"
         )
 
     def on_event(self, event: e.MailEvent) -> None:
@@ -162,6 +171,8 @@ class _Mails:
                 self._seconds.labels(label(transport)).observe(seconds)
             case e.SmtpConnected(transport, seconds, result):
                 self._connects.labels(label(transport), label(result)).observe(seconds)
+            case e.WebhookReceived(provider, result):
+                self._webhooks.labels(label(provider), label(result)).inc()
             case _:
                 assert_never(event)
 
@@ -169,14 +180,14 @@ class _Mails:
 class _Storage:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._label = BoundedLabel()
-        self._batches = _counter(registry, "batches", "Batched statements.", "statement", "result")
-        self._rows = _histogram(
+        self._batches = counter(registry, "batches", "Batched statements.", "statement", "result")
+        self._rows = histogram(
             registry, "batch_rows", "Rows in a batch.", BATCH_ROWS_BUCKETS, "statement"
         )
-        self._seconds = _histogram(
+        self._seconds = histogram(
             registry, "batch_seconds", "Time of a batch.", BATCH_SECONDS_BUCKETS, "statement"
         )
-        self._reconciled = _counter(
+        self._reconciled = counter(
             registry, "reconciled_rows", "Rows that the reconciler changed.", "kind"
         )
 
@@ -196,16 +207,16 @@ class _Storage:
 class _Worker:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._label = BoundedLabel()
-        self._state = _gauge(registry, "state", "1 for the state the worker is in.", "state")
+        self._state = gauge(registry, "state", "1 for the state the worker is in.", "state")
         for state in get_args(e.WorkerStateName):
             self._state.labels(state).set(0)
-        self._phases = _gauge(
+        self._phases = gauge(
             registry, "shutdown_phase_seconds", "Time of a shutdown phase.", "phase", "result"
         )
-        self._at_stop = _gauge(
+        self._at_stop = gauge(
             registry, "shutdown_jobs", "What became of jobs since the stop began.", "fate"
         )
-        self._lag = _histogram(
+        self._lag = histogram(
             registry, "event_loop_lag_seconds", "Lateness of the event loop.", LAG_BUCKETS
         )
 
@@ -223,17 +234,3 @@ class _Worker:
                 self._lag.observe(seconds)
             case _:
                 assert_never(event)
-
-
-def _counter(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Counter:
-    return Counter(PREFIX + name, text, labels, registry=registry)
-
-
-def _gauge(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Gauge:
-    return Gauge(PREFIX + name, text, labels, registry=registry)
-
-
-def _histogram(
-    registry: CollectorRegistry, name: str, text: str, buckets: tuple[float, ...], *labels: str
-) -> Histogram:
-    return Histogram(PREFIX + name, text, labels, registry=registry, buckets=buckets)

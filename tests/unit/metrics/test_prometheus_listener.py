@@ -79,6 +79,12 @@ def value(registry: CollectorRegistry, metric: str, /, **labels: str) -> float |
             1,
         ),
         (
+            metrics.WebhookReceived("ses", "forged"),
+            "webhooks_total",
+            {"provider": "ses", "result": "forged"},
+            1,
+        ),
+        (
             metrics.BatchFlushed("claim", 20, 0.002, "ok"),
             "batch_rows_sum",
             {"statement": "claim"},
@@ -108,6 +114,26 @@ def value(registry: CollectorRegistry, metric: str, /, **labels: str) -> float |
             {"phase": "drain", "result": "done"},
             1.5,
         ),
+        (
+            metrics.TrackingAnswered("postgres", 0.004, {("open", "human"): 3}),
+            "tracking_requests_total",
+            {"kind": "open", "class": "human", "result": "postgres"},
+            3,
+        ),
+        (
+            metrics.TrackingAnswered("stream", 0.05, {("open", "human"): 3}),
+            "tracking_answer_seconds_bucket",
+            {"result": "stream", "le": "0.06"},
+            1,
+        ),
+        (
+            metrics.TrackingRefused("click", "invalid_token"),
+            "tracking_refused_total",
+            {"kind": "click", "reason": "invalid_token"},
+            1,
+        ),
+        (metrics.TrackingDropped("events", 7), "tracking_dropped_total", {"stream": "events"}, 7),
+        (metrics.TrackingDrained("events", 7), "tracking_drained_total", {"stream": "events"}, 7),
         (metrics.LoopLagged(0.02), "event_loop_lag_seconds_count", {}, 1),
     ],
 )
@@ -195,7 +221,13 @@ def test_every_metric_is_ours_and_in_base_units() -> None:
 
 
 def test_every_kind_of_event_is_counted_and_exported() -> None:
-    samples: dict[str, Any] = {"str": "x", "int": 1, "float": 0.5, "bool": True}
+    samples: dict[str, Any] = {
+        "str": "x",
+        "int": 1,
+        "float": 0.5,
+        "bool": True,
+        "Mapping[tuple[str, str], int]": {("open", "human"): 1},
+    }
     listener = PrometheusListener(CollectorRegistry())
 
     for kind in get_args(Event):
