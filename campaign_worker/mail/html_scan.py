@@ -1,4 +1,4 @@
-"""A scanner for HTML: texts, opening and closing tags of whatever it is given, in linear time.
+"""A scanner for HTML: texts and tags of whatever it is given, with their places, in linear time.
 
 Never raises and never looks at a character more than a few times; html.parser of the supported
 Pythons is quadratic on unclosed tags and raises AssertionError on marked sections.
@@ -10,14 +10,20 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html.entities import html5
 
 _TAG_START = re.compile(r"</?([a-zA-Z][^\s/>]*+)")
-# Possessive and atomic, so that a failure costs one pass and no backtracking.
-_TAG_REST = re.compile(r"""(?>[^>"']+|"[^"]*"|'[^']*')*+>""")
+# Possessive and atomic, so that a failure costs one pass and no backtracking. Quotes count only
+# where a value begins (HTML standard, 13.2.5.37); anywhere else they are part of a name.
+_TAG_REST = re.compile(r"""(?>[^>="']+|["']|=\s*+(?:"[^"]*+"|'[^']*+'|(?!["'])))*+>""")
 _ATTRIBUTE = re.compile(
     r"""([^\s=>"'/]++)\s*+(?:=\s*+(?:"([^"]*+)"?|'([^']*+)'?|([^\s"'>]++)))?+"""
 )
-_RAW_END = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script", "style", "title")}
+_RAW_END = {
+    name: re.compile(f"</{name}(?=[\\s/>])", re.IGNORECASE)
+    for name in ("script", "style", "title", "textarea", "iframe", "noembed", "noframes")
+}
+_REFERENCE = re.compile(r"&(?:#[0-9]++;?|#[xX][0-9a-fA-F]++;?|([A-Za-z][A-Za-z0-9]*+)(;|=)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +34,48 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Value:
+    """An attribute's undecoded value, from `start` to `end`; `quote` is empty for a bare one."""
+
+    name: str
+    start: int
+    end: int
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
 class Open:
-    """An opening tag; `name` is lower case, `source` its undecoded attributes."""
+    """An opening tag; `name` is lower case, `source` its undecoded attributes, from `start` on."""
 
     name: str
     source: str
+    start: int
 
     def attributes(self) -> dict[str, str]:
         """Lower-case names to decoded values; the first of equal names wins (HTML standard)."""
         found: dict[str, str] = {}
         for name, double, single, bare in _ATTRIBUTE.findall(self.source):
-            found.setdefault(name.lower(), unescape(double or single or bare))
+            found.setdefault(name.lower(), unescape_value(double or single or bare))
         return found
+
+    def values(self) -> Iterator[Value]:
+        """Yield the values that end where they should, with their places in what was scanned."""
+        for found in _ATTRIBUTE.finditer(self.source):
+            if found.lastindex is None or found.lastindex == 1:
+                continue
+            quote = {2: '"', 3: "'"}.get(found.lastindex, "")
+            start, end = found.span(found.lastindex)
+            after = self.source[end : end + 1]
+            if after == quote if quote else not after.strip():
+                yield Value(found[1].lower(), self.start + start, self.start + end, quote)
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """A closing tag; `name` is lower case."""
+    """A closing tag, whose `<` is at `start`; `name` is lower case."""
 
     name: str
+    start: int
 
 
 def unescape(text: str) -> str:
@@ -57,6 +86,26 @@ def unescape(text: str) -> str:
         return html.unescape(text)
     except ValueError:
         return text
+
+
+def unescape_value(text: str) -> str:
+    """Decode the character references of an attribute's value.
+
+    There `&copy=1` is no reference: without its semicolon a name counts only where neither a
+    letter, a digit nor = follows (HTML standard, 13.2.5.73).
+    """
+    return _REFERENCE.sub(_referred, text) if "&" in text else text
+
+
+def _referred(found: re.Match[str]) -> str:
+    name, after = found[1], found[2]
+    if name is None:
+        return unescape(found[0])
+    if after == ";" and f"{name};" in html5:
+        return html5[f"{name};"]
+    if after is None and name in html5:
+        return html5[name]
+    return found[0]
 
 
 def scan(source: str) -> Iterator[Text | Open | Close]:
@@ -77,9 +126,9 @@ def scan(source: str) -> Iterator[Text | Open | Close]:
         end, balanced = _tag_end(source, match.end(), balanced=balanced)
         name = match[1].lower()
         if source[position + 1] == "/":
-            yield Close(name)
+            yield Close(name, position)
         else:
-            yield Open(name, source[match.end() : end - 1])
+            yield Open(name, source[match.end() : end - 1], match.end())
             end = _raw_end(source, name, end)
         start = position = end
     yield from _text(source[start:])
@@ -93,7 +142,8 @@ def _text(data: str) -> Iterator[Text]:
 def _markup_end(source: str, position: int) -> int:
     """Where a comment, declaration or instruction ends; `position` for a bare '<'."""
     if source.startswith("<!--", position):
-        end = source.find("-->", position + 4)
+        # `<!-->` is a whole comment (HTML standard, 13.2.5.43).
+        end = source.find("-->", position + 2)
         return len(source) if end < 0 else end + 3
     if source.startswith(("<!", "<?", "</"), position):
         end = source.find(">", position + 2)

@@ -13,6 +13,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
+from campaign_worker.mail import links_stamps
 from campaign_worker.mail import template_bounds as bounds
 
 _STR_METHODS = frozenset({
@@ -51,7 +52,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             keep_trailing_newline=True,
             cache_size=0,
         )
-        self.filters = bounds.allowed_filters()
+        self.filters = bounds.allowed_filters() | links_stamps.FILTERS
         keep = ("dict", "namespace", "cycler", "joiner")
         self.globals = {name: self.globals[name] for name in keep} | {"range": bounds.bounded_range}
         self.tests["none"] = lambda value: value is None or isinstance(value, bounds.Null)
@@ -173,3 +174,10 @@ def _with_bounded_joins(tree: nodes.Template) -> nodes.Template:
 
     visit(tree)
     return tree
+
+
+HTML = Sandbox(autoescape=True)
+"""For HTML parts: what is printed is escaped."""
+
+TEXT = Sandbox(autoescape=False)
+"""For subjects and text parts."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jinja2
@@ -17,28 +17,34 @@ from jinja2.exceptions import SecurityError
 from campaign_worker.delivery.model import Rendered, Template
 from campaign_worker.errors import RenderError
 from campaign_worker.mail import template_bounds as bounds
-from campaign_worker.mail.sandbox import Sandbox
+from campaign_worker.mail.links_stamps import Stamps, stamping
+from campaign_worker.mail.sandbox import HTML, TEXT, Sandbox
+from campaign_worker.mail.template_links import MAX_SOURCE, Tracked, stamped
 from campaign_worker.mail.text import from_html
+from campaign_worker.tracking.urls import TrackingUrls
 
-MAX_SOURCE = 1_000_000
 MAX_TEMPLATES = 256
 MAX_DEPTH = 20
 
-_HTML = Sandbox(autoescape=True)
-_TEXT = Sandbox(autoescape=False)
 _LINE_BREAK = re.compile("[\r\n\x00\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledTemplate:
-    """One version of a template, ready to render."""
+    """One version of a template, ready to render. `links` are (URL, shown) by position."""
 
     subject: jinja2.Template
     html: jinja2.Template | None
     text: jinja2.Template | None
+    tracked: Tracked | None = None
+    links: tuple[tuple[str, str], ...] = ()
 
-    def render(self, context: Mapping[str, object]) -> Rendered:
-        """Render for one recipient; `context` is JSON-like data.
+    def stamps(self, urls: TrackingUrls, message_id: int, link_ids: Sequence[int | None]) -> Stamps:
+        """Give what a render for this message needs; `link_ids` are in the order of `links`."""
+        return Stamps(urls, message_id, self.links, link_ids)
+
+    def render(self, context: Mapping[str, object], stamps: Stamps | None = None) -> Rendered:
+        """Render for one recipient; `context` is JSON-like data, `stamps` for what is tracked.
 
         Raises errors.RenderError naming the part and the variable or the fault.
         """
@@ -46,12 +52,20 @@ class CompiledTemplate:
         subject = _render("subject", self.subject, values)
         if _LINE_BREAK.search(subject):
             raise RenderError("subject", "has a line break")
-        html = None if self.html is None else _render("html", self.html, values)
-        if self.text is not None:
-            text = _render("text", self.text, values)
-        else:
-            text = "" if html is None else from_html(html)
-        return Rendered(subject, html, text)
+        with stamping(stamps):
+            html = None if self.html is None else _render("html", self.html, values)
+            if html is not None and stamps is not None and self._wants_pixel(stamps):
+                html += stamps.pixel()
+            if self.text is not None:
+                return Rendered(subject, html, _render("text", self.text, values))
+        originals = {} if stamps is None or self._tracks_text() else stamps.originals
+        return Rendered(subject, html, "" if html is None else from_html(html, originals))
+
+    def _tracks_text(self) -> bool:
+        return self.tracked is not None and self.tracked.text
+
+    def _wants_pixel(self, stamps: Stamps) -> bool:
+        return self.tracked is not None and self.tracked.opens and not stamps.pixels
 
 
 class Templates:
@@ -59,29 +73,33 @@ class Templates:
 
     def __init__(self, max_templates: int = MAX_TEMPLATES) -> None:
         self._max_templates = max_templates
-        self._compiled: OrderedDict[int, CompiledTemplate] = OrderedDict()
+        self._compiled: OrderedDict[tuple[int, Tracked | None], CompiledTemplate] = OrderedDict()
 
     def render(self, template: Template, context: Mapping[str, object]) -> Rendered:
         """Compile if need be and render. Raises errors.RenderError."""
         return self.compiled(template).render(context)
 
-    def compiled(self, template: Template) -> CompiledTemplate:
+    def compiled(self, template: Template, tracked: Tracked | None = None) -> CompiledTemplate:
         """Give the compiled template. Raises errors.RenderError for a syntax error."""
-        found = self._compiled.get(template.id)
+        key = (template.id, tracked)
+        found = self._compiled.get(key)
         if found is None:
-            found = self._compiled[template.id] = compile_template(template)
+            found = self._compiled[key] = compile_template(template, tracked)
             if len(self._compiled) > self._max_templates:
                 self._compiled.popitem(last=False)
-        self._compiled.move_to_end(template.id)
+        self._compiled.move_to_end(key)
         return found
 
 
-def compile_template(template: Template) -> CompiledTemplate:
+def compile_template(template: Template, tracked: Tracked | None = None) -> CompiledTemplate:
     """Compile all parts. Raises errors.RenderError naming the part and the line."""
+    sources, static = (template, ()) if tracked is None else stamped(template, tracked)
     return CompiledTemplate(
-        subject=_compile("subject", _TEXT, template.subject),
-        html=None if template.html is None else _compile("html", _HTML, template.html),
-        text=None if template.text is None else _compile("text", _TEXT, template.text),
+        subject=_compile("subject", TEXT, template.subject),
+        html=None if sources.html is None else _compile("html", HTML, sources.html),
+        text=None if sources.text is None else _compile("text", TEXT, sources.text),
+        tracked=tracked,
+        links=static,
     )
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from campaign_worker.mail.html_scan import Close, Open, Text, scan
 
@@ -45,13 +47,14 @@ _CONTROLS = {
 _DROPPED = {**_PADDING, **_CONTROLS}
 
 
-def from_html(source: str) -> str:
+def from_html(source: str, originals: Mapping[str, str] = MappingProxyType({})) -> str:
     """Give the readable text of any HTML, well formed or not, in time linear in its length.
 
-    Lines end in LF; the text neither begins nor ends with blank lines.
+    Lines end in LF; the text neither begins nor ends with blank lines. A link whose address is in
+    `originals` is shown with what stands there.
     """
     writer = _Writer()
-    reader = _Reader(writer)
+    reader = _Reader(writer, originals)
     for token in scan(source):
         match token:
             case Text(data):
@@ -127,8 +130,9 @@ class _Writer:
 class _Reader:
     """Turns tags into breaks, prefixes and links."""
 
-    def __init__(self, writer: _Writer) -> None:
+    def __init__(self, writer: _Writer, originals: Mapping[str, str]) -> None:
         self._writer = writer
+        self._originals = originals
         self._hidden: str | None = None
         self._hidden_depth = 0
         self._preformatted = 0
@@ -231,7 +235,9 @@ class _Reader:
             self._lists[-1] = number + 1
 
     def _begin_link(self, tag: Open) -> None:
-        url = "".join(tag.attributes().get("href", "").translate(_DROPPED).split())
+        address = tag.attributes().get("href", "")
+        address = self._originals.get(address, address)
+        url = "".join(address.translate(_DROPPED).split())
         scheme = url.partition(":")[0].lower()
         if url and not url.startswith("#") and scheme not in {"javascript", "data", "vbscript"}:
             self._url = url
