@@ -143,10 +143,6 @@ class AddressError(CampaignWorkerError):
 class InvalidToken(CampaignWorkerError):
     """A tracking token that we have not signed for this; the text says why, and never holds it."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
 
 class WebhookForged(CampaignWorkerError):
     """Somebody else's webhook, or one that was changed or repeated later; never quotes it."""
