@@ -11,6 +11,7 @@ from campaign_worker.settings.kinds import (
     LogLevel,
     Pooler,
     QueueSpec,
+    Secret,
     SecretUrl,
     SigningKey,
     UnknownJobs,
@@ -18,6 +19,7 @@ from campaign_worker.settings.kinds import (
 from campaign_worker.settings.mailing import DEFAULT_TRANSPORT
 from campaign_worker.settings.model import Settings
 from campaign_worker.settings.stores import DatabaseSettings
+from campaign_worker.settings.webhooks import WebhookSettings
 
 __all__ = [
     "DEFAULT_TRANSPORT",
@@ -28,11 +30,13 @@ __all__ = [
     "LogLevel",
     "Pooler",
     "QueueSpec",
+    "Secret",
     "SecretUrl",
     "Settings",
     "Shown",
     "SigningKey",
     "UnknownJobs",
+    "WebhookSettings",
     "configuration_page",
     "show",
 ]

@@ -18,12 +18,14 @@ from campaign_worker.settings.kinds import QueueSpec
 from campaign_worker.settings.mailing import MailSettings, TrackingSettings
 from campaign_worker.settings.model import ProcessSettings
 from campaign_worker.settings.stores import DatabaseSettings, QueueSettings
+from campaign_worker.settings.webhooks import WebhookSettings
 
 _GROUPS: tuple[tuple[str, type[Base]], ...] = (
     ("Postgres", DatabaseSettings),
     ("Redis and BullMQ", QueueSettings),
     ("Mail", MailSettings),
     ("Tracking", TrackingSettings),
+    ("Webhooks", WebhookSettings),
     ("Process", ProcessSettings),
 )
 _BOUNDS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))

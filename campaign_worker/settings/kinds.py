@@ -99,6 +99,25 @@ class SigningKey:
         return f"{self.id}:***"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A text that shows in `get_secret_value()` and nowhere else."""
+
+    value: str
+
+    def get_secret_value(self) -> str:
+        """Return the text itself."""
+        return self.value
+
+    def __str__(self) -> str:
+        """Return the masked form."""
+        return "***"
+
+    def __repr__(self) -> str:
+        """Return the masked form."""
+        return "Secret('***')"
+
+
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
     """One queue that `run` works on, and how many of its jobs run at once in this process."""

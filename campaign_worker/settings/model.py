@@ -12,6 +12,7 @@ from campaign_worker.settings.drain import Drain, drain_window
 from campaign_worker.settings.kinds import About, LogFormat, LogLevel, QueueSpec
 from campaign_worker.settings.mailing import MailSettings, TrackingSettings
 from campaign_worker.settings.stores import DatabaseSettings, QueueSettings
+from campaign_worker.settings.webhooks import WebhookSettings
 
 _BY_RAILWAY = "Set by Railway."
 
@@ -118,7 +119,14 @@ class ProcessSettings(Base):
 
 
 # pydantic validates the fields of the last base first: the validators below see what came before.
-class Settings(ProcessSettings, TrackingSettings, MailSettings, QueueSettings, DatabaseSettings):
+class Settings(
+    ProcessSettings,
+    WebhookSettings,
+    TrackingSettings,
+    MailSettings,
+    QueueSettings,
+    DatabaseSettings,
+):
     """Everything that the worker can be told. Read with `Settings.load()`."""
 
     @field_validator("smtp_max_connections")

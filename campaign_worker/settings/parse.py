@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import socket
 from email.utils import parseaddr
 
-from campaign_worker.settings.kinds import QueueSpec, SigningKey, Wrong
+from campaign_worker.settings.kinds import QueueSpec, Secret, SigningKey, Wrong
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
@@ -14,6 +16,10 @@ _LITERAL = re.compile(r"\[[0-9A-Fa-f:.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]")
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _KEY_LENGTH_MIN = 32
 _CONCURRENCY_MAX = 10_000
+_SVIX = "whsec_"
+_SVIX_BYTES_MIN = 16
+_TOPIC = re.compile(r"arn:aws(?:-[a-z]{2,10})*:sns:[a-z0-9-]{3,30}:[0-9]{12}:[A-Za-z0-9_.-]{1,256}")
+_SHARED_LENGTH_MIN = 16
 
 
 def schema_name(text: str) -> str:
@@ -65,6 +71,40 @@ def signing_keys(text: str) -> tuple[SigningKey, ...]:
     if len({key.id for key in keys}) != len(keys):
         raise Wrong("names a key id twice", "give a new key a new id")
     return tuple(keys)
+
+
+def svix_secrets(text: str) -> tuple[Secret, ...]:
+    """Read `whsec_...`, comma separated (https://docs.svix.com/receiving/verifying-payloads)."""
+    secrets: list[Secret] = []
+    for place, item in enumerate(text.split(","), start=1):
+        head, prefix, encoded = item.strip().partition(_SVIX)
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        if head or not prefix or len(key) < _SVIX_BYTES_MIN:
+            problem = f"secret {place} is not one that Resend shows beside a webhook"
+            raise Wrong(problem, "it begins with whsec_ and goes on in base64")
+        secrets.append(Secret(item.strip()))
+    return tuple(secrets)
+
+
+def topic_arns(text: str) -> tuple[str, ...]:
+    """Read ARNs of SNS topics, comma separated."""
+    topics = tuple(item.strip() for item in text.split(","))
+    for place, topic in enumerate(topics, start=1):
+        if not _TOPIC.fullmatch(topic):
+            problem = f"topic {place} is not the ARN of an SNS topic"
+            raise Wrong(problem, "write it as arn:aws:sns:eu-west-1:123456789012:name")
+    return topics
+
+
+def shared_secret(text: str) -> Secret:
+    """Check a secret that somebody else is given; visible ASCII, so that a header can carry it."""
+    if len(text) < _SHARED_LENGTH_MIN or not text.isascii() or not text.isprintable():
+        problem = f"is shorter than {_SHARED_LENGTH_MIN} characters, or not plain ASCII"
+        raise Wrong(problem, "make one with: openssl rand -hex 32")
+    return Secret(text)
 
 
 def mail_from(text: str) -> str:
