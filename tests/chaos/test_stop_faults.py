@@ -224,6 +224,29 @@ async def test_servers_that_go_away_in_the_drain_hold_nobody_up_and_make_no_fals
     assert verdict.states.get("in_doubt", 0) <= (0 if away == "redis" else 10)
 
 
+async def test_a_row_is_released_before_its_job_is_handed_back(site: Site) -> None:
+    campaign = await site.campaign(1)
+    (address,) = campaign.addresses.values()
+    site.sink.script = by_recipient(Moment.RCPT, {address: Silence()}, tries=1)
+    async with TcpProxy(site.database_url) as postgres:
+        worker = await site.ready("worker", DATABASE_URL=postgres.url)
+        await site.add(campaign)
+        await eventually(lambda: in_state(site, campaign, "sending"))
+        worker.send(signal.SIGTERM)
+        await worker.says("stopping")
+        # The release is under way and unanswered: a job that goes back now goes before its row.
+        postgres.hold_replies()
+        worker.send(signal.SIGTERM)
+        await postgres.held_reply.wait()
+        assert await has(site, active=1)
+        assert await in_state(site, campaign, "sending")
+        postgres.pass_all()
+        assert await worker.ended(6) == 0
+    assert await has(site, waiting=1)
+    await site.ready("next")
+    assert await site.finished(campaign) == flawless(1)
+
+
 @pytest.mark.parametrize("how", ["deleted", "stolen"])
 async def test_a_lock_that_is_gone_ends_its_job_within_a_renewal_and_sends_nothing(
     site: Site, how: str
