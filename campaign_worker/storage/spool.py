@@ -35,24 +35,27 @@ class RedisSpool:
     async def put(self, settlement: Settlement) -> str:
         """Write an outcome down; the id of its entry."""
         fields = cast("dict[Any, Any]", to_fields(settlement))
-        async with _bounded():
-            return _text(await self._client.xadd(self._key, fields))
+        async with bounded():
+            return text_of(await self._client.xadd(self._key, fields))
 
     async def drop(self, *entries: str) -> None:
         """Delete entries; those that are gone count as deleted."""
         if entries:
-            async with _bounded():
+            async with bounded():
                 await self._client.xdel(self._key, *entries)
 
     async def page(self, after: str, limit: int) -> Sequence[SpoolEntry]:
         """Read entries by age; `after` is "-" or "(" and an id (XRANGE)."""
-        async with _bounded():
+        async with bounded():
             found: list[Any] = await self._client.xrange(self._key, min=after, count=limit) or []
-        return [SpoolEntry(_text(entry), from_fields(_texts(fields))) for entry, fields in found]
+        return [
+            SpoolEntry(text_of(entry), from_fields(texts_of(fields))) for entry, fields in found
+        ]
 
 
 @contextlib.asynccontextmanager
-async def _bounded() -> AsyncIterator[None]:
+async def bounded() -> AsyncIterator[None]:
+    """Give a call to Redis a second. Raises RedisAway for whatever goes wrong with it."""
     try:
         async with asyncio.timeout(REPLY_SECONDS):
             yield
@@ -60,9 +63,11 @@ async def _bounded() -> AsyncIterator[None]:
         raise RedisAway(f"Redis: {str(error) or type(error).__name__}") from error
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Read text of Redis, also through a client that does not decode."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _texts(fields: dict[Any, Any]) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in fields.items()}
+def texts_of(fields: dict[Any, Any]) -> dict[str, str]:
+    """Read a mapping of such texts."""
+    return {text_of(name): text_of(value) for name, value in fields.items()}

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EVENTS = [(kind, machine) for kind in ("open", "click", "unsubscribe") for machine in (False, True)]
-STAMPS = ("bounced_at", "complained_at", "first_opened_at", "first_clicked_at")
+STAMPS = ("bounced_at", "complained_at")
+FIRSTS = ("first_opened_at", "first_clicked_at")
 ROWS = 4
 
 choices = st.lists(
@@ -119,7 +120,7 @@ async def _recount(world: World, campaign: Seeded) -> dict[str, int]:
         if row["state"] not in ("scheduled", "sending"):
             count[row["state"]] += 1
         for column, name in zip(
-            STAMPS, ("bounced", "complained", "unique_open", "unique_click"), strict=True
+            STAMPS + FIRSTS, ("bounced", "complained", "unique_open", "unique_click"), strict=True
         ):
             count[name] += row[column] is not None
     for event in await world.rows(

@@ -183,15 +183,38 @@ async def test_templates_never_change(world: World) -> None:
         await world.execute("UPDATE $templates SET subject = 'x' WHERE id = $1", template)
 
 
-async def test_tracking_events_are_only_ever_added(world: World) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE $tracking_events SET machine = NOT machine",
+        "UPDATE $tracking_events SET class = 'human', machine = false",
+        "UPDATE $tracking_events SET class = 'privacy_proxy'",
+        "UPDATE $tracking_events SET kind = 'click'",
+        "UPDATE $tracking_events SET occurred_at = occurred_at - interval '1 s'",
+        "UPDATE $tracking_events SET id = gen_random_uuid()",
+        "DELETE FROM $tracking_events",
+        "TRUNCATE $tracking_events",
+    ],
+)
+async def test_tracking_events_are_only_ever_added(world: World, change: str) -> None:
     claim = await world.sent((await world.campaign()).request())
     await world.execute(
-        "INSERT INTO $tracking_events (id, message_id, kind, class, machine)"
-        " VALUES (gen_random_uuid(), $1, 'open', 'human', false)",
+        "INSERT INTO $tracking_events (id, message_id, kind, class, machine) VALUES"
+        " (gen_random_uuid(), $1, 'open', 'human', false),"
+        " (gen_random_uuid(), $1, 'open', 'scanner', true)",
         claim.id,
     )
-    for change in ("UPDATE $tracking_events SET machine = true", "DELETE FROM $tracking_events"):
-        with pytest.raises(asyncpg.CheckViolationError, match="only ever added"):
+    with pytest.raises(asyncpg.CheckViolationError, match=r"only ever added|stay for a day"):
+        await world.execute(change)
+
+
+async def test_a_link_that_mails_lead_to_is_never_deleted(world: World) -> None:
+    await world.execute(
+        "INSERT INTO $links (template_id, position, url) VALUES ($1, 0, 'https://example.org')",
+        await world.template(),
+    )
+    for change in ("DELETE FROM $links", "TRUNCATE $links"):
+        with pytest.raises(asyncpg.CheckViolationError, match="never deleted"):
             await world.execute(change)
 
 

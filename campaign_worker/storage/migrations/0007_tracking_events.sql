@@ -1,0 +1,279 @@
+-- Events are written in batches, and their classes, times and counts follow from the rows, whoever
+-- writes them and in whatever order.
+
+-- `target` tells the links of one message apart, also those whose destination travels in the token.
+ALTER TABLE {schema}.tracking_events
+    ADD COLUMN target bigint,
+    ADD COLUMN head boolean NOT NULL DEFAULT false;
+
+-- Each would be a look and a lock per row. Messages are never deleted, nor are links (below); the
+-- ids of both come out of tokens that we signed, and record_tracking_events() joins the message.
+ALTER TABLE {schema}.tracking_events
+    DROP CONSTRAINT tracking_events_message_id_fkey,
+    DROP CONSTRAINT tracking_events_link_id_fkey;
+
+-- The relations in time are looked for around one moment of one message.
+DROP INDEX {schema}.tracking_events_message;
+CREATE INDEX tracking_events_message ON {schema}.tracking_events (message_id, occurred_at);
+CREATE INDEX tracking_events_age ON {schema}.tracking_events USING brin (occurred_at);
+
+CREATE FUNCTION {schema}.refuse_link_loss() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'links are never deleted: mails that are out lead to them'
+        USING ERRCODE = 'check_violation';
+END
+$$;
+CREATE TRIGGER links_are_never_deleted BEFORE DELETE OR TRUNCATE ON {schema}.links
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_link_loss();
+
+-- What was counted and then deleted because of its age: counts are rows and archive together.
+CREATE TABLE {schema}.tracking_archive (
+    campaign_id    bigint PRIMARY KEY REFERENCES {schema}.campaigns (id) ON DELETE CASCADE,
+    opens          bigint NOT NULL DEFAULT 0 CHECK (opens >= 0),
+    machine_opens  bigint NOT NULL DEFAULT 0 CHECK (machine_opens >= 0),
+    clicks         bigint NOT NULL DEFAULT 0 CHECK (clicks >= 0),
+    machine_clicks bigint NOT NULL DEFAULT 0 CHECK (machine_clicks >= 0)
+);
+
+-- Whoever writes events has locked their message rows, in order of id (record_tracking_events):
+-- messages before counts is the order of settles too, and nothing can deadlock.
+CREATE OR REPLACE FUNCTION {schema}.count_tracking_events() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    delta record;
+BEGIN
+    FOR delta IN
+        SELECT m.campaign_id,
+            count(*) FILTER (WHERE e.kind = 'open' AND NOT e.machine) AS opens,
+            count(*) FILTER (WHERE e.kind = 'open' AND e.machine) AS machine_opens,
+            count(*) FILTER (WHERE e.kind = 'click' AND NOT e.machine) AS clicks,
+            count(*) FILTER (WHERE e.kind = 'click' AND e.machine) AS machine_clicks
+        FROM new_rows e JOIN {schema}.messages m ON m.id = e.message_id
+        WHERE m.campaign_id IS NOT NULL GROUP BY m.campaign_id ORDER BY m.campaign_id
+    LOOP
+        UPDATE {schema}.campaign_counts SET
+            open_count = open_count + delta.opens,
+            machine_open_count = machine_open_count + delta.machine_opens,
+            click_count = click_count + delta.clicks,
+            machine_click_count = machine_click_count + delta.machine_clicks
+        WHERE campaign_id = delta.campaign_id;
+    END LOOP;
+    -- A person's click opens the message too: pictures may have been off.
+    UPDATE {schema}.messages m
+    SET first_opened_at = least(m.first_opened_at, w.opened),
+        first_clicked_at = least(m.first_clicked_at, w.clicked)
+    FROM (
+        SELECT message_id, min(occurred_at) AS opened,
+               min(occurred_at) FILTER (WHERE kind = 'click') AS clicked
+        FROM new_rows WHERE NOT machine AND kind <> 'unsubscribe' GROUP BY message_id) w
+    WHERE m.id = w.message_id
+      AND (m.first_opened_at IS NULL OR w.opened < m.first_opened_at
+           OR (w.clicked IS NOT NULL
+               AND (m.first_clicked_at IS NULL OR w.clicked < m.first_clicked_at)));
+    RETURN NULL;
+END
+$$;
+
+-- The one thing that may change in an event: who seemed a person turns out to be a machine.
+CREATE FUNCTION {schema}.recount_tracking_events() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    delta record;
+BEGIN
+    IF EXISTS (
+        SELECT FROM old_rows o LEFT JOIN new_rows n ON n.id = o.id
+        WHERE n.id IS NULL OR (n.machine <> o.machine AND o.machine)
+           OR (n.class <> o.class AND NOT (n.machine AND n.class IN ('prefetch', 'scanner')))
+           OR (n.message_id, n.link_id, n.target, n.kind, n.head, n.occurred_at)
+              IS DISTINCT FROM (o.message_id, o.link_id, o.target, o.kind, o.head, o.occurred_at)
+    ) THEN
+        RAISE EXCEPTION 'tracking events are only ever added, and found to be of machines'
+            USING ERRCODE = 'check_violation';
+    END IF;
+    FOR delta IN
+        SELECT m.campaign_id,
+            count(*) FILTER (WHERE n.kind = 'open') AS opens,
+            count(*) FILTER (WHERE n.kind = 'click') AS clicks
+        FROM new_rows n JOIN old_rows o ON o.id = n.id JOIN {schema}.messages m ON m.id = n.message_id
+        WHERE n.machine AND NOT o.machine AND m.campaign_id IS NOT NULL
+        GROUP BY m.campaign_id ORDER BY m.campaign_id
+    LOOP
+        UPDATE {schema}.campaign_counts SET
+            open_count = open_count - delta.opens,
+            machine_open_count = machine_open_count + delta.opens,
+            click_count = click_count - delta.clicks,
+            machine_click_count = machine_click_count + delta.clicks
+        WHERE campaign_id = delta.campaign_id;
+    END LOOP;
+    -- Only where the first time was that of such an event: an earlier one may be in the archive.
+    UPDATE {schema}.messages m
+    SET first_opened_at = CASE WHEN m.first_opened_at = w.opened
+                               THEN rest.opened ELSE m.first_opened_at END,
+        first_clicked_at = CASE WHEN m.first_clicked_at = w.clicked
+                                THEN rest.clicked ELSE m.first_clicked_at END
+    FROM (
+        SELECT n.message_id, min(n.occurred_at) AS opened,
+               min(n.occurred_at) FILTER (WHERE n.kind = 'click') AS clicked
+        FROM new_rows n JOIN old_rows o ON o.id = n.id
+        WHERE n.machine AND NOT o.machine GROUP BY n.message_id) w
+    CROSS JOIN LATERAL (
+        SELECT min(e.occurred_at) AS opened,
+               min(e.occurred_at) FILTER (WHERE e.kind = 'click') AS clicked
+        FROM {schema}.tracking_events e
+        WHERE e.message_id = w.message_id AND NOT e.machine AND e.kind <> 'unsubscribe') rest
+    WHERE m.id = w.message_id AND (m.first_opened_at = w.opened OR m.first_clicked_at = w.clicked);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER tracking_events_are_recounted AFTER UPDATE ON {schema}.tracking_events
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.recount_tracking_events();
+
+CREATE FUNCTION {schema}.archive_tracking_events() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM old_rows WHERE occurred_at > now() - interval '1 day') THEN
+        RAISE EXCEPTION 'tracking events stay for a day at least' USING ERRCODE = 'check_violation';
+    END IF;
+    INSERT INTO {schema}.tracking_archive AS a
+        (campaign_id, opens, machine_opens, clicks, machine_clicks)
+    SELECT m.campaign_id,
+        count(*) FILTER (WHERE e.kind = 'open' AND NOT e.machine),
+        count(*) FILTER (WHERE e.kind = 'open' AND e.machine),
+        count(*) FILTER (WHERE e.kind = 'click' AND NOT e.machine),
+        count(*) FILTER (WHERE e.kind = 'click' AND e.machine)
+    FROM old_rows e JOIN {schema}.messages m ON m.id = e.message_id
+    WHERE m.campaign_id IS NOT NULL GROUP BY m.campaign_id ORDER BY m.campaign_id
+    ON CONFLICT (campaign_id) DO UPDATE SET
+        opens = a.opens + excluded.opens,
+        machine_opens = a.machine_opens + excluded.machine_opens,
+        clicks = a.clicks + excluded.clicks,
+        machine_clicks = a.machine_clicks + excluded.machine_clicks;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER tracking_events_are_archived AFTER DELETE ON {schema}.tracking_events
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.archive_tracking_events();
+
+DROP TRIGGER tracking_events_are_append_only ON {schema}.tracking_events;
+CREATE TRIGGER tracking_events_are_never_truncated BEFORE TRUNCATE ON {schema}.tracking_events
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_tracking_event_change();
+
+-- A batch of requests, each once. In one statement, so that a client that freezes holds no lock.
+--
+-- What only rows can tell is decided here, by the times at which things happened and not by those at
+-- which they were written: each rule is a relation of one event to its message, or to one other
+-- event of it, so that any order of arrival gives the same classes.
+-- * prefetch: within seconds of the mark that comes before the final dot, or of the send.
+-- * scanner: a HEAD and then a GET of the same link; clicks of different links within a moment.
+-- All events of one message are written one batch after the other: its row is locked, and the look
+-- for relations comes after, so that of two replicas one sees the other's.
+CREATE FUNCTION {schema}.record_tracking_events(
+    ids uuid[], message_ids bigint[], link_ids bigint[], targets bigint[], kinds text[],
+    heads boolean[], classes text[], machines boolean[], client_hashes bytea[], user_agents text[],
+    times timestamptz[], prefetch_seconds float8, scanner_seconds float8
+) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    written integer;
+    prefetch interval := make_interval(secs => prefetch_seconds);
+    moment interval := make_interval(secs => scanner_seconds);
+BEGIN
+    WITH locked AS MATERIALIZED (
+        SELECT m.id, coalesce(m.marked_at, m.sent_at) + prefetch AS read_from
+        FROM {schema}.messages m WHERE m.id = ANY (message_ids)
+        ORDER BY m.id FOR NO KEY UPDATE
+    )
+    INSERT INTO {schema}.tracking_events
+        (id, message_id, link_id, target, kind, head, class, machine, client_hash, user_agent,
+         occurred_at)
+    SELECT e.id, m.id, e.link_id, e.target, e.kind, e.head,
+           CASE WHEN early.yes THEN 'prefetch' ELSE e.class END, e.machine OR early.yes,
+           e.client_hash, e.user_agent, e.occurred_at
+    FROM unnest(ids, message_ids, link_ids, targets, kinds, heads, classes, machines, client_hashes,
+                user_agents, times)
+         AS e (id, message_id, link_id, target, kind, head, class, machine, client_hash, user_agent,
+               occurred_at)
+    JOIN locked m ON m.id = e.message_id
+    CROSS JOIN LATERAL (
+        SELECT NOT e.machine AND e.kind <> 'unsubscribe'
+               AND coalesce(e.occurred_at < m.read_from, false) AS yes) early
+    ON CONFLICT (id) DO NOTHING;
+    GET DIAGNOSTICS written = ROW_COUNT;
+    IF written = 0 THEN
+        RETURN 0;
+    END IF;
+    UPDATE {schema}.tracking_events e SET class = 'scanner', machine = true
+    WHERE NOT e.machine AND e.id IN (
+        SELECT found.id
+        FROM unnest(ids, message_ids, targets, kinds, heads, times)
+             AS n (id, message_id, target, kind, head, occurred_at)
+        JOIN {schema}.tracking_events x
+          ON x.message_id = n.message_id AND x.id <> n.id AND x.kind = n.kind
+         AND x.occurred_at BETWEEN n.occurred_at - moment AND n.occurred_at + moment
+        CROSS JOIN LATERAL (
+            SELECT n.kind = 'click' AND n.target <> x.target AS several,
+                   n.target IS NOT DISTINCT FROM x.target AS same) links
+        CROSS JOIN LATERAL (VALUES
+            (x.id, links.several OR (links.same AND n.head AND n.occurred_at <= x.occurred_at)),
+            (n.id, links.several OR (links.same AND x.head AND x.occurred_at <= n.occurred_at))
+        ) AS found (id, yes)
+        WHERE n.kind <> 'unsubscribe' AND found.yes);
+    RETURN written;
+END
+$$;
+
+-- A batch of unsubscribes, each once: the event, the suppression of the addresses (in the form that
+-- suppressions are kept in), the recipient's mark, and the end of what is scheduled for them. An event
+-- that comes again does nothing again: its recipient may have subscribed anew.
+CREATE FUNCTION {schema}.record_unsubscribes(
+    ids uuid[], message_ids bigint[], classes text[], machines boolean[], client_hashes bytea[],
+    user_agents text[], times timestamptz[], addresses text[], address_messages bigint[]
+) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    fresh bigint[];
+    recipient_ids bigint[];
+BEGIN
+    SELECT array_agg(DISTINCT m.recipient_id) INTO recipient_ids
+    FROM {schema}.messages m WHERE m.id = ANY (message_ids) AND m.recipient_id IS NOT NULL;
+    -- Messages, recipients, counts: in this order, and each by id.
+    PERFORM FROM {schema}.messages m
+        WHERE m.id = ANY (message_ids)
+           OR (m.recipient_id = ANY (recipient_ids) AND m.state = 'scheduled')
+        ORDER BY m.id FOR NO KEY UPDATE;
+    PERFORM FROM {schema}.recipients r WHERE r.id = ANY (recipient_ids)
+        ORDER BY r.id FOR NO KEY UPDATE;
+    PERFORM FROM {schema}.campaign_counts c
+        WHERE c.campaign_id IN (SELECT m.campaign_id FROM {schema}.messages m
+                                WHERE m.id = ANY (message_ids))
+        ORDER BY c.campaign_id FOR NO KEY UPDATE;
+    WITH inserted AS (
+        INSERT INTO {schema}.tracking_events
+            (id, message_id, kind, class, machine, client_hash, user_agent, occurred_at)
+        SELECT e.id, e.message_id, 'unsubscribe', e.class, e.machine, e.client_hash, e.user_agent,
+               e.occurred_at
+        FROM unnest(ids, message_ids, classes, machines, client_hashes, user_agents, times)
+             AS e (id, message_id, class, machine, client_hash, user_agent, occurred_at)
+        JOIN {schema}.messages m ON m.id = e.message_id
+        ON CONFLICT (id) DO NOTHING
+        RETURNING message_id
+    )
+    SELECT coalesce(array_agg(DISTINCT message_id), '{}') INTO fresh FROM inserted;
+    INSERT INTO {schema}.suppressions (address, reason, message_id)
+    SELECT DISTINCT ON (a.address) a.address, 'unsubscribe', a.message_id
+    FROM unnest(addresses, address_messages) AS a (address, message_id)
+    WHERE a.message_id = ANY (fresh)
+    ORDER BY a.address, a.message_id
+    ON CONFLICT DO NOTHING;
+    -- A mail whose request a provider may have executed is not simply skipped: its claim decides.
+    UPDATE {schema}.messages m
+    SET state = 'skipped', reason = 'unsubscribed', settled_at = clock_timestamp()
+    WHERE m.state = 'scheduled' AND m.request IS NULL AND m.recipient_id IN (
+        SELECT x.recipient_id FROM {schema}.messages x WHERE x.id = ANY (fresh));
+    UPDATE {schema}.recipients r SET unsubscribed_at = w.occurred_at
+    FROM (
+        SELECT m.recipient_id, min(e.occurred_at) AS occurred_at
+        FROM unnest(message_ids, times) AS e (message_id, occurred_at)
+        JOIN {schema}.messages m ON m.id = e.message_id
+        WHERE m.id = ANY (fresh) GROUP BY m.recipient_id) w
+    WHERE r.id = w.recipient_id AND r.unsubscribed_at IS NULL;
+    RETURN cardinality(fresh);
+END
+$$;

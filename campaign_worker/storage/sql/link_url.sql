@@ -1,0 +1,1 @@
+SELECT url FROM {schema}.links WHERE id = $1
