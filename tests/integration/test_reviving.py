@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import redis.asyncio
 
+from campaign_worker.delivery.payload import parse
 from campaign_worker.delivery.reconciler import Reconciler
 from campaign_worker.delivery.restoring import Restoring
+from campaign_worker.delivery.settlements import MarkReleased
 from campaign_worker.jobs import MailQueue, QueueEpochs
 from campaign_worker.queue.aside import LOOK
 from campaign_worker.queue.keys import QueueKeys
@@ -19,7 +22,7 @@ from campaign_worker.resting import Resting
 from campaign_worker.sequence.jobs import mail_job
 from campaign_worker.sequence.scheduler import Scheduler
 from metrics import Event, RowsReconciled
-from tests.integration.storage.kit import Seeded, World, world_of
+from tests.integration.storage.kit import Seeded, World, inline, world_of
 from tests.support import eventually
 
 QUEUE = "campaign"
@@ -189,6 +192,23 @@ async def test_after_a_flushall_every_scheduled_row_has_a_job_at_the_next_look(
     assert await yard.counts() == {"waiting": 3, "delayed": 2}
     await yard.reconciler.tick()
     assert yard.told["job_restored"] == 5
+
+
+async def test_a_self_contained_mail_survives_a_flushall_from_its_first_claim_on(
+    yard: Yard,
+) -> None:
+    claim = await yard.world.claimed(inline("key", to=("a@example.com", "b@example.com")))
+    await yard.world.settle(claim, MarkReleased("interrupted"))
+    for key in [key async for key in yard.client.scan_iter(f"{yard.keys.prefix}:*")]:
+        await yard.client.delete(key)
+    await yard.reconciler.tick()
+    assert yard.told == {"job_restored": 1}
+    (job_id,) = await yard.client.lrange(yard.keys.of("wait"), 0, -1)
+    name, data = await yard.client.hmget(yard.keys.job(job_id), ["name", "data"])
+    ids = {"queue": QUEUE, "job_id": job_id, "timestamp_ms": 5}
+    assert parse(name, json.loads(data), **ids) == inline(
+        "key", to=("a@example.com", "b@example.com")
+    )
 
 
 async def test_a_snapshot_from_before_the_last_look_is_noticed(yard: Yard) -> None:
