@@ -124,8 +124,6 @@ class App:
         )
         for warning in settings.warnings:
             log.warning("settings", problem=warning)
-        if settings.tracking_base_url is not None:
-            log.warning("settings", problem="TRACKING_BASE_URL: this version does not track yet")
 
     async def _start(self) -> None:
         await wait_for("Redis", lambda: ping_redis(self._parts.redis))

@@ -26,6 +26,7 @@ from campaign_worker.jobs import MailQueue, QueueEpochs
 from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
 from campaign_worker.mail.outgoing import AnyTransport, OutgoingOptions, build_transport
 from campaign_worker.mail.pace import SharedPace, Unpaced
+from campaign_worker.mail.template_links import static_links
 from campaign_worker.operations import database_options, recovery_options
 from campaign_worker.queue import ConnectionSpec, Job, Worker
 from campaign_worker.queue.backoff import backoff_delay
@@ -44,6 +45,8 @@ from campaign_worker.storage.database import Database
 from campaign_worker.storage.ledger import PostgresLedger
 from campaign_worker.storage.recovery import PostgresRecovery
 from campaign_worker.storage.spool import RedisSpool, spool_key
+from campaign_worker.tracking.tokens import Keyring
+from campaign_worker.tracking.urls import TrackingUrls
 from campaign_worker.watch import Watch
 from metrics import Fanout, Listener
 
@@ -72,6 +75,7 @@ class Parts:
             lease_seconds=settings.lease_seconds,
             normalize=normalize,
             listener=listener,
+            static_links=None if settings.tracking_base_url is None else static_links,
         )
         self.resting = Resting(self._queue_of)
         self.spool = RedisSpool(self.redis, spool_key(settings.bullmq_prefix))
@@ -179,7 +183,7 @@ class Parts:
             transports=Routing(
                 self.transports, Campaigns(self.database).transports, self.breakers.check
             ),
-            composer=MailComposer(ComposerOptions(settings.mail_from)),
+            composer=MailComposer(ComposerOptions(settings.mail_from, _tracking_urls(settings))),
             pace=self._build_pace(),
             endgame=Endgame(writer, self.gate, self.breakers, policy),
             listener=self._listener,
@@ -200,6 +204,11 @@ class Parts:
             return Unpaced()
         key = f"{self._settings.bullmq_prefix}:campaign-worker:send-rate"
         return SharedPace(self.redis, key, per_second=rate)
+
+
+def _tracking_urls(settings: Settings) -> TrackingUrls | None:
+    base = settings.tracking_base_url
+    return None if base is None else TrackingUrls(base, Keyring(settings.tracking_signing_keys))
 
 
 def _on_worker_error(error: BaseException) -> None:

@@ -23,8 +23,25 @@ class MessageState(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Tracking:
+    """What a campaign wants tracked; acts only where there is a tracker to lead to.
+
+    `text`: clicks on URLs of the text part as well. `link_ids` are the rows of the links that the
+    template itself spells out, by position; None for one whose row is not the version's own.
+    """
+
+    opens: bool
+    clicks: bool
+    text: bool
+    link_ids: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CampaignContent:
-    """What a campaign's mail is made of for one recipient, as pinned by the claim."""
+    """What a campaign's mail is made of for one recipient, as pinned by the claim.
+
+    `headers` are the campaign's own; None takes away one that the worker would set.
+    """
 
     template: Template
     recipient_email: str
@@ -36,8 +53,9 @@ class CampaignContent:
     step: int
     mail_from: str | None
     reply_to: str | None
-    headers: dict[str, str]
+    headers: dict[str, str | None]
     previous_message_id: str | None
+    tracking: Tracking
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,27 @@ from campaign_worker.delivery.requests import InlineMail
 from campaign_worker.errors import AddressError, PayloadError
 from campaign_worker.mail import text
 from campaign_worker.mail.address import Address, parse, parse_list
+from campaign_worker.mail.compose_headers import bulk_headers, merged
 from campaign_worker.mail.mime import build, needs_smtputf8
 from campaign_worker.mail.template import Templates
+from campaign_worker.mail.template_bounds import Null
+from campaign_worker.mail.template_links import Tracked
+from campaign_worker.tracking.urls import TrackingUrls
 
+_NO_UNSUBSCRIBE_URL = "variable 'unsubscribe_url' needs the setting TRACKING_BASE_URL"
 _PLAIN_KEY = re.compile(r"[0-9A-Za-z.]{1,60}")
 
 
 @dataclass(frozen=True, slots=True)
 class ComposerOptions:
-    """`mail_from` serves campaigns and jobs that name no sender."""
+    """`mail_from` serves campaigns and jobs that name no sender.
+
+    `tracking` makes the links of campaign mails; None where TRACKING_BASE_URL is not set, and then
+    a mail is what its template says.
+    """
 
     mail_from: str
+    tracking: TrackingUrls | None = None
 
 
 class MailComposer:
@@ -60,7 +70,7 @@ class MailComposer:
         date = datetime.fromtimestamp(int(claimed.created_at_epoch), UTC)
         match claimed.content:
             case CampaignContent() as content:
-                mail = self._campaign_mail(content, claimed.message_key, date)
+                mail = self._campaign_mail(content, claimed, date)
                 recipients = _mailboxes(mail.to)
             case InlineContent() as content:
                 kept = _without_suppressed(content)
@@ -72,25 +82,39 @@ class MailComposer:
                 assert_never(claimed.content)
         return Composed(_envelope(mail, recipients), build(mail), mail.message_id, mail)
 
-    def _campaign_mail(self, content: CampaignContent, key: str, date: datetime) -> Mail:
+    def _campaign_mail(self, content: CampaignContent, claimed: Claimed, date: datetime) -> Mail:
         sender = content.mail_from or self._options.mail_from
         to = parse(content.recipient_email)
         if content.recipient_name:
             to = Address(content.recipient_name, to.local, to.domain_ascii)
-        headers = dict(content.headers)
+        urls = self._options.tracking
+        unsubscribe_url = None if urls is None else urls.unsubscribe(claimed.id)
+        usual = {} if unsubscribe_url is None else _usual_headers(content, sender, unsubscribe_url)
+        headers = merged(content.headers, usual)
         if content.previous_message_id is not None:
             # A follow-up belongs to the thread of the mail it follows (RFC 5322, 3.6.4).
             headers["In-Reply-To"] = content.previous_message_id
             headers["References"] = content.previous_message_id
         return Mail(
-            message_id=_message_id(key, sender),
+            message_id=_message_id(claimed.message_key, sender),
             date=date,
             sender=sender,
             to=(to.header,),
-            rendered=self._templates.render(content.template, _context(content)),
+            rendered=self._rendered(content, claimed.id, unsubscribe_url),
             reply_to=content.reply_to,
             headers=headers,
         )
+
+    def _rendered(
+        self, content: CampaignContent, message_id: int, unsubscribe_url: str | None
+    ) -> Rendered:
+        context = _context(content, unsubscribe_url)
+        urls, wanted = self._options.tracking, content.tracking
+        if urls is None or not (wanted.opens or wanted.clicks):
+            return self._templates.render(content.template, context)
+        tracked = Tracked(wanted.opens, wanted.clicks, wanted.text)
+        compiled = self._templates.compiled(content.template, tracked)
+        return compiled.render(context, compiled.stamps(urls, message_id, wanted.link_ids))
 
 
 def normalize(address: str) -> str:
@@ -101,8 +125,20 @@ def normalize(address: str) -> str:
         return address.lower()
 
 
-def _context(content: CampaignContent) -> dict[str, object]:
-    """Give what templates see: the recipient's data by name, and `recipient` and `campaign`."""
+def _usual_headers(content: CampaignContent, sender: str, unsubscribe_url: str) -> dict[str, str]:
+    return bulk_headers(
+        campaign_id=content.campaign_id,
+        step=content.step,
+        domain=parse(sender).domain_ascii,
+        unsubscribe_url=unsubscribe_url,
+    )
+
+
+def _context(content: CampaignContent, unsubscribe_url: str | None) -> dict[str, object]:
+    """Give what templates see: the recipient's data by name, and `recipient` and `campaign`.
+
+    An app whose data hold an `unsubscribe_url` has a page of its own.
+    """
     own = {
         "recipient": {
             "id": content.recipient_id,
@@ -112,7 +148,10 @@ def _context(content: CampaignContent) -> dict[str, object]:
         "campaign": {"id": content.campaign_id, "name": content.campaign_name},
         "step": content.step,
     }
-    usual = {"email": content.recipient_email}
+    usual: dict[str, object] = {
+        "email": content.recipient_email,
+        "unsubscribe_url": unsubscribe_url or Null(hint=_NO_UNSUBSCRIBE_URL),
+    }
     if content.recipient_name is not None:
         usual["name"] = content.recipient_name
     return {**usual, **content.recipient_data, **own}

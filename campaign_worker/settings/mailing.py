@@ -14,7 +14,6 @@ from campaign_worker.settings.kinds import About, AmbiguousSend, SecretUrl, Sign
 
 DEFAULT_TRANSPORT = "default"
 _SMTP = "smtp+starttls://user:password@host:587"
-_LATER = "Checked now, used by a later version."
 
 
 class MailSettings(Base):
@@ -143,7 +142,11 @@ class TrackingSettings(Base):
         tuple[SigningKey, ...],
         BeforeValidator(reads(parse.signing_keys)),
         About(default="none", check="id:secret, comma separated; secrets of 32 characters or more"),
-    ] = Field(default=(), description=f"Keys of tracking links, the newest first. {_LATER}")
+    ] = Field(
+        default=(),
+        description="Keys of tracking links: the first signs, all are accepted. An old key stays "
+        "here as long as links of its mails shall work.",
+    )
     tracking_base_url: Annotated[
         str | None,
         BeforeValidator(reads(urls.http_base)),
@@ -152,7 +155,12 @@ class TrackingSettings(Base):
             check="https:// or http://; needs TRACKING_SIGNING_KEYS",
             example="https://track.example.org",
         ),
-    ] = Field(default=None, description=f"Public base of tracking links. {_LATER}")
+    ] = Field(
+        default=None,
+        description="Public base of tracking links, which leads to PORT. Campaign mails then carry "
+        "a pixel, links through it, unsubscribe_url and the headers of bulk mail; without it they "
+        "are what their template says. One-click unsubscribe needs https.",
+    )
 
     @field_validator("tracking_base_url")
     @classmethod

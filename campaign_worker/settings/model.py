@@ -147,6 +147,8 @@ class Settings(
                 found.append(f"{name}: not understood and left out: {', '.join(url.ignored)}")
         if self.database_url.implies and "database_pooler" not in self.model_fields_set:
             found.append("DATABASE_URL: pgbouncer=true is taken for DATABASE_POOLER=transaction")
+        if (self.tracking_base_url or "").startswith("http://"):
+            found.append("TRACKING_BASE_URL: is no https, without which no mailbox unsubscribes")
         if self.stalled_interval_ms * 2 < self.lock_duration_ms:
             found.append(
                 f"STALLED_INTERVAL_MS={self.stalled_interval_ms} is under half of LOCK_DURATION_MS="

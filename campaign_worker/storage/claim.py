@@ -6,7 +6,6 @@ or an unsubscribe has committed. Repeating a claim whose reply was lost finds it
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from asyncpg.pool import PoolConnectionProxy
 
 from campaign_worker.delivery.claims import (
     Busy,
-    CampaignContent,
     Claim,
     Claimed,
     Content,
@@ -33,15 +31,13 @@ from campaign_worker.storage.claim_rows import (
     addresses_of,
     answer_without_claim,
     guard_facts,
-    headers_of,
     keys_of,
     message_key,
     replay_of,
 )
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.inline import inline_from_json, inline_to_json
-
-_TEMPLATES_KEPT = 1000
+from campaign_worker.storage.templates import Loaded, TemplateRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +61,24 @@ class _Plan:
 
 
 class Claimer:
-    """Executes batches of claims. `normalize` gives the form in which suppressions are kept."""
+    """Executes batches of claims.
+
+    `normalize` gives the form in which suppressions are kept, `static_links` the URLs of a template
+    that get rows; None where nothing is tracked.
+    """
 
     def __init__(
-        self, database: Database, *, lease_seconds: float, normalize: Callable[[str], str]
+        self,
+        database: Database,
+        *,
+        lease_seconds: float,
+        normalize: Callable[[str], str],
+        static_links: Callable[[Template], Sequence[str]] | None = None,
     ) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
         self._normalize = normalize
-        self._templates: dict[int, Template] = {}
+        self._templates = TemplateRows(database.sql, static_links)
 
     async def execute(self, items: Sequence[ClaimItem]) -> list[Claim]:
         """Claim each item; the second of two for the same row is busy."""
@@ -83,15 +88,16 @@ class Claimer:
         chosen = sorted(first.values())
         confirmed_at = time.monotonic()
         async with self._database.transaction() as connection:
-            answers = await self._claim(
+            answers, loaded = await self._claim(
                 connection, [items[index] for index in chosen], confirmed_at
             )
+        self._templates.keep(loaded)
         by_index = dict(zip(chosen, answers, strict=True))
         return [by_index.get(index, Busy(ROW_HELD_SECONDS)) for index in range(len(items))]
 
     async def _claim(
         self, connection: PoolConnectionProxy, items: Sequence[ClaimItem], confirmed_at: float
-    ) -> list[Claim]:
+    ) -> tuple[list[Claim], Loaded]:
         sql = self._database.sql
         await self._ensure_rows(connection, items)
         keys = keys_of([item.request for item in items])
@@ -109,8 +115,9 @@ class Claimer:
             else:
                 open_rows[row["ord"]] = (item, row)
         plans = await self._decide(connection, open_rows)
-        answers.update(await self._write(connection, plans, confirmed_at))
-        return [answers[order] for order in range(len(items))]
+        written, loaded = await self._write(connection, plans, confirmed_at)
+        answers.update(written)
+        return [answers[order] for order in range(len(items))], loaded
 
     async def _at_rest(
         self, connection: PoolConnectionProxy, items: Sequence[ClaimItem]
@@ -177,7 +184,7 @@ class Claimer:
 
     async def _write(
         self, connection: PoolConnectionProxy, plans: dict[int, _Plan], confirmed_at: float
-    ) -> dict[int, Claim]:
+    ) -> tuple[dict[int, Claim], Loaded]:
         go = {order: plan for order, plan in plans.items() if isinstance(plan.decision, Go)}
         refused = [plan for plan in plans.values() if isinstance(plan.decision, Skip)]
         skips = [plan for plan in refused if replay_of(plan.row) is None]
@@ -187,7 +194,7 @@ class Claimer:
             for plan in plans.values()
             if isinstance(plan.decision, Wait) and plan.row["state"] == "sending"
         ]
-        await self._load_templates(connection, [plan.row["template_id"] for plan in go.values()])
+        loaded = await self._templates.load(connection, [plan.row for plan in go.values()])
         if skips:
             await connection.execute(
                 self._database.sql["write_skips"],
@@ -218,67 +225,43 @@ class Claimer:
                 [plan.item.token for plan in doubts],
                 [plan.decision.reason for plan in doubts if isinstance(plan.decision, Skip)],
             )
-        return {order: self._answer(plan, confirmed_at) for order, plan in plans.items()}
-
-    def _answer(self, plan: _Plan, confirmed_at: float) -> Claim:
-        match plan.decision:
-            case Skip(reason) if replay_of(plan.row) is not None:
-                return Final(MessageState.IN_DOUBT, reason, plan.row["message_id"])
-            case Skip(reason):
-                return Final(MessageState.SKIPPED, reason, None)
-            case Wait(reason, seconds):
-                return NotYet(reason, seconds)
-            case Go():
-                return Claimed(
-                    id=plan.row["id"],
-                    token=plan.item.token,
-                    attempts=plan.row["attempts"],
-                    message_key=message_key(plan.row),
-                    created_at_epoch=plan.row["created_at_epoch"],
-                    content=self._content(plan),
-                    confirmed_at=confirmed_at,
-                    replay=replay_of(plan.row),
-                )
-
-    def _content(self, plan: _Plan) -> Content:
-        row = plan.row
-        if row["inline"] is not None:
-            return InlineContent(
-                mail=inline_from_json(row["inline"]),
-                campaign_id=row["campaign_id"],
-                mail_from=row["mail_from"],
-                suppressed=plan.suppressed,
-            )
-        return CampaignContent(
-            template=self._templates[row["template_id"]],
-            recipient_email=row["email"],
-            recipient_name=row["recipient_name"],
-            recipient_data=json.loads(row["data"]),
-            campaign_id=row["campaign_id"],
-            campaign_name=row["campaign_name"],
-            recipient_id=row["recipient_id"],
-            step=row["step"],
-            mail_from=row["mail_from"],
-            reply_to=row["reply_to"],
-            headers=headers_of(row["headers"]),
-            previous_message_id=row["previous_message_id"],
-        )
-
-    async def _load_templates(
-        self, connection: PoolConnectionProxy, ids: Sequence[int | None]
-    ) -> None:
-        unknown = sorted({one for one in ids if one is not None and one not in self._templates})
-        if not unknown:
-            return
-        if len(self._templates) + len(unknown) > _TEMPLATES_KEPT:
-            self._templates.clear()
-            unknown = sorted({one for one in ids if one is not None})
-        for row in await connection.fetch(self._database.sql["load_templates"], unknown):
-            self._templates[row["id"]] = Template(
-                row["id"], row["subject"], row["html"], row["text"]
-            )
+        answers = {order: _answer(plan, confirmed_at, loaded) for order, plan in plans.items()}
+        return answers, loaded
 
 
 def _identity(request: Request) -> Request | str:
     # An inline request holds unhashable parts, and its key alone says which mail it is.
     return request.key if isinstance(request, InlineRequest) else request
+
+
+def _answer(plan: _Plan, confirmed_at: float, loaded: Loaded) -> Claim:
+    match plan.decision:
+        case Skip(reason) if replay_of(plan.row) is not None:
+            return Final(MessageState.IN_DOUBT, reason, plan.row["message_id"])
+        case Skip(reason):
+            return Final(MessageState.SKIPPED, reason, None)
+        case Wait(reason, seconds):
+            return NotYet(reason, seconds)
+        case Go():
+            return Claimed(
+                id=plan.row["id"],
+                token=plan.item.token,
+                attempts=plan.row["attempts"],
+                message_key=message_key(plan.row),
+                created_at_epoch=plan.row["created_at_epoch"],
+                content=_content(plan, loaded),
+                confirmed_at=confirmed_at,
+                replay=replay_of(plan.row),
+            )
+
+
+def _content(plan: _Plan, loaded: Loaded) -> Content:
+    row = plan.row
+    if row["inline"] is None:
+        return loaded.content(row)
+    return InlineContent(
+        mail=inline_from_json(row["inline"]),
+        campaign_id=row["campaign_id"],
+        mail_from=row["mail_from"],
+        suppressed=plan.suppressed,
+    )

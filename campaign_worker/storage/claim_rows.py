@@ -9,14 +9,17 @@ from typing import Any
 
 from campaign_worker.delivery.claims import (
     Busy,
+    CampaignContent,
     Claim,
     Final,
     GoesAlone,
     MessageState,
     Missing,
     NotYet,
+    Tracking,
 )
 from campaign_worker.delivery.guard import GuardFacts
+from campaign_worker.delivery.model import Template
 from campaign_worker.delivery.replay import Replay
 from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, Request
 from campaign_worker.storage.inline import inline_from_json
@@ -126,13 +129,38 @@ def guard_facts(row: Any, suppressed: str | None) -> GuardFacts:
     )
 
 
-def headers_of(text: str) -> dict[str, str]:
+def headers_of(text: str) -> dict[str, str | None]:
     """Read a campaign's headers; the column is JSON, and a number in it is no fault."""
     return {
-        name: value if isinstance(value, str) else json.dumps(value)
+        name: value if value is None or isinstance(value, str) else json.dumps(value)
         for name, value in json.loads(text).items()
-        if value is not None
     }
+
+
+def campaign_content(
+    row: Any, template: Template, link_ids: tuple[int | None, ...]
+) -> CampaignContent:
+    """Give what a campaign's mail is made of."""
+    return CampaignContent(
+        template=template,
+        recipient_email=row["email"],
+        recipient_name=row["recipient_name"],
+        recipient_data=json.loads(row["data"]),
+        campaign_id=row["campaign_id"],
+        campaign_name=row["campaign_name"],
+        recipient_id=row["recipient_id"],
+        step=row["step"],
+        mail_from=row["mail_from"],
+        reply_to=row["reply_to"],
+        headers=headers_of(row["headers"]),
+        previous_message_id=row["previous_message_id"],
+        tracking=Tracking(
+            opens=row["track_opens"],
+            clicks=row["track_clicks"],
+            text=row["track_text"],
+            link_ids=link_ids,
+        ),
+    )
 
 
 def message_key(row: Any) -> str:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from campaign_worker.delivery.claims import Claim, Claimed
+from campaign_worker.delivery.model import Template
 from campaign_worker.delivery.replay import Replayable
 from campaign_worker.delivery.requests import JobRef, Request
 from campaign_worker.delivery.settlements import MarkReleased, SettleAnswer, Settlement
@@ -24,7 +25,10 @@ _Mark = tuple[int, str, str, Replayable | None]
 
 
 class PostgresLedger:
-    """Fulfils delivery's Ledger over one Database. Methods raise DatabaseAway and RowRefused."""
+    """Fulfils delivery's Ledger over one Database. Methods raise DatabaseAway and RowRefused.
+
+    `static_links` gives the URLs of a template that get rows; None where nothing is tracked.
+    """
 
     def __init__(
         self,
@@ -33,10 +37,16 @@ class PostgresLedger:
         lease_seconds: float,
         normalize: Callable[[str], str],
         listener: Listener,
+        static_links: Callable[[Template], Sequence[str]] | None = None,
     ) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
-        claimer = Claimer(database, lease_seconds=lease_seconds, normalize=normalize)
+        claimer = Claimer(
+            database,
+            lease_seconds=lease_seconds,
+            normalize=normalize,
+            static_links=static_links,
+        )
         self._claims: Batcher[ClaimItem, Claim] = Batcher("claim", claimer.execute, listener)
         settler = Settler(database, normalize=normalize)
         self._settles: Batcher[Settlement, SettleAnswer] = Batcher(

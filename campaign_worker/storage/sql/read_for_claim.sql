@@ -11,6 +11,7 @@ SELECT w.ord,
        coalesce(m.template_id, CASE WHEN m.step = 0 THEN c.template_id ELSE f.template_id END)
            AS template_id,
        c.status AS campaign_status, c.name AS campaign_name, c.mail_from, c.reply_to, c.headers,
+       c.track_opens, c.track_clicks, c.track_text,
        r.email, r.name AS recipient_name, r.data,
        r.unsubscribed_at IS NOT NULL AS unsubscribed, r.replied_at IS NOT NULL AS replied,
        f.condition, f.stop_on_reply,

@@ -28,6 +28,7 @@ from campaign_worker.delivery.settlements import (
 )
 from campaign_worker.mail.compose import normalize
 from campaign_worker.storage.claim import Claimer, ClaimItem
+from campaign_worker.storage.templates import Loaded
 from tests.integration.storage.kit import JOB, LEASE_SECONDS, Seeded, World, inline
 from tests.support import eventually
 
@@ -350,17 +351,17 @@ async def test_headers_that_are_no_text_reach_nobody_as_something_else(world: Wo
     await world.execute("UPDATE $campaigns SET headers = $1", headers)
     claim = await world.claimed(campaign.request())
     assert isinstance(claim.content, CampaignContent)
-    assert claim.content.headers == {"X-Number": "5", "X-Text": "t"}
+    assert claim.content.headers == {"X-Number": "5", "X-Text": "t", "X-Null": None}
 
 
 async def test_more_templates_than_are_kept_still_serve(world: World) -> None:
     claimer = Claimer(world.database, lease_seconds=LEASE_SECONDS, normalize=normalize)
     old = {-n: Template(-n, "old", None, "t") for n in range(1, 1001)}
-    claimer._templates.update(old)
+    claimer._templates.keep(Loaded(old, {}))
     campaigns = [await world.campaign() for _ in range(3)]
     items = [ClaimItem(one.request(), f"t{n}", JOB) for n, one in enumerate(campaigns)]
     assert all(isinstance(claim, Claimed) for claim in await claimer.execute(items))
-    assert len(claimer._templates) == 3
+    assert len(claimer._templates._templates) == 3
 
 
 async def test_a_claim_whose_asker_is_gone_is_released(world: World) -> None:
