@@ -22,7 +22,7 @@ def bulk_headers(
     (https://support.google.com/mail/answer/6254652).
     """
     # An address literal has brackets and colons, which mean something else here.
-    domain = domain.strip("[]").replace(":", ".")
+    domain = domain.strip("[]").replace(":", "-")
     headers = {"List-Unsubscribe": f"<{unsubscribe_url}>"}
     if unsubscribe_url.startswith("https://"):
         headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
