@@ -29,6 +29,7 @@ from campaign_worker.delivery.claims import (
 )
 from campaign_worker.delivery.company import Company
 from campaign_worker.delivery.endgame import Answer, Endgame, Handed
+from campaign_worker.delivery.hearing import hear_out
 from campaign_worker.delivery.leases import Lease, Leases
 from campaign_worker.delivery.model import Accepted, Composed, Envelope
 from campaign_worker.delivery.outcomes import Outcome
@@ -162,7 +163,9 @@ class Pipeline:
         mark = _Mark(self._ledger, run, claim, lease, mail, _replayable(mail, transport))
         began_at = time.monotonic()
         try:
-            answer = await _answer(session.send(mail.envelope, mail.content, mark))
+            sending = _answer(session.send(mail.envelope, mail.content, mark))
+            # A lock is the job's matter. The row is ours, and nobody else hears what becomes of it.
+            answer = await hear_out(sending, lambda: mark.committed and run.signal.lock_lost)
         except NothingBegun:
             return await self._endgame.settle(claim, MarkReleased("interrupted"))
         except AddressError as error:

@@ -145,6 +145,11 @@ class Signal(Protocol):
         """The job must not begin anything that others can see."""
         ...
 
+    @property
+    def lock_lost(self) -> bool:
+        """It was aborted because others may have the job by now, and for nothing else."""
+        ...
+
 
 class Pace(Protocol):
     """The shared send rate."""

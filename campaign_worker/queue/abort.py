@@ -40,6 +40,11 @@ class AbortSignal:
         return self.reason is not None
 
     @property
+    def lock_lost(self) -> bool:
+        """True when it was aborted because its lock is gone, or may be."""
+        return self.reason is AbortReason.LOCK_LOST
+
+    @property
     def reason(self) -> AbortReason | None:
         """Why, or None while the job may go on."""
         if self._reason is None and time.monotonic() > self.valid_until:

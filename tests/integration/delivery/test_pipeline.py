@@ -186,6 +186,52 @@ async def test_a_cancel_after_the_mark_leaves_the_row_in_doubt(bench: Bench) -> 
     assert failure(await bench.run(request)).startswith("in_doubt")
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["heard out", "and then stopped"])
+async def test_a_mail_whose_job_loses_its_lock_after_the_mark_is_heard_out_until_a_stop(
+    bench: Bench, *, stopped: bool
+) -> None:
+    request = (await bench.world.campaign()).request()
+    there, answered = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        there.set()
+        await answered.wait()
+
+    bench.smtp.after_mark = wait
+    running = await bench.running(request)
+    await there.wait()
+    bench.signal.abort(AbortReason.LOCK_LOST)
+    running.cancel()
+    await asyncio.wait([running], timeout=0.05)
+    assert not running.done()
+    if stopped:
+        running.cancel()
+    else:
+        answered.set()
+    await asyncio.wait([running])
+    assert running.cancelled() is stopped
+    assert await bench.world.state(request) == ("in_doubt" if stopped else "sent")
+
+
+async def test_a_mail_whose_job_loses_its_lock_before_the_mark_is_released(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    there = asyncio.Event()
+
+    async def hang() -> None:
+        there.set()
+        await asyncio.Event().wait()
+
+    bench.smtp.before_mark = hang
+    running = await bench.running(request)
+    await there.wait()
+    bench.signal.abort(AbortReason.LOCK_LOST)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert await bench.world.state(request) == "scheduled"
+    assert "body" not in bench.smtp.log
+
+
 async def test_a_cancel_during_the_settle_does_not_lose_an_accepted_mail(bench: Bench) -> None:
     request = (await bench.world.campaign()).request()
     world = bench.world
