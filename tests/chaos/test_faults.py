@@ -39,7 +39,7 @@ async def test_a_statement_that_is_not_executed_or_whose_reply_is_lost_costs_not
 async def test_a_server_that_crashes_in_mid_campaign_costs_nothing(
     tmp_path: Path, postgres_template: Path, fault: str
 ) -> None:
-    plan = Plan(seed=23, mails=100, appendonly=fault != "redis-kill-empty")
+    plan = Plan(seed=23, mails=100)
     report = await run(plan, fault, 1, tmp_path, template=postgres_template)
     assert report.good, report
     assert (report.cuts, report.in_doubt) == (1, 0)

@@ -19,10 +19,13 @@ from campaign_worker.storage.statements import load_statements
 from tests.chaos.kill.sink import OpenMail
 
 SCHEMA = "campaign_worker"
-FINAL = ("sent", "failed", "skipped", "in_doubt")
+HOLD, RESEND, IDEMPOTENT = "hold", "resend", "idempotent"
+POLICIES = (HOLD, RESEND, IDEMPOTENT)
+_ROUNDING_MS = 1
 
 _ROWS = """
-SELECT r.email, m.step, m.state, m.reason, m.detail, m.attempts, m.message_id
+SELECT r.email, m.step, m.state, m.reason, m.detail, m.attempts, m.message_id,
+       (extract(epoch FROM m.due_at) * 1000)::bigint AS due_ms
 FROM campaign_worker.recipients r LEFT JOIN campaign_worker.messages m ON m.recipient_id = r.id
 """
 _SENT_COUNT = "SELECT coalesce(sum(sent_count), 0)::bigint FROM campaign_worker.campaign_counts"
@@ -49,8 +52,9 @@ class Report:
     `miscounted`: by how much rows, counts, usage and the SMTP server differ. `stuck`: rows that
     are not final and jobs that are left at the end. `in_doubt_limit`: mails that the SMTP server
     saw between 354 and the next word of their connection at the kills; `in_doubt_unexplained` are
-    rows in doubt that are not among them. `cuts`: faults that are no kills. `attempts_spent`: rows
-    on which our outages cost one. `doubts`: what the rows in doubt say.
+    rows in doubt that are not among them, by recipient and step. `early`: mails that came before
+    they were due. `cuts`: faults that are no kills. `at`: kills or cuts by named point.
+    `attempts_spent`: rows on which our outages cost one. `doubts`: what the rows in doubt say.
     """
 
     lost: int
@@ -65,9 +69,11 @@ class Report:
     accepted: int
     duplicated_unexplained: int
     in_doubt_unexplained: int
+    early: int
     attempts_spent: int
     quarantined: int
     doubts: dict[str, int]
+    at: dict[str, int]
     seconds: float
     policy: str
     seed: int
@@ -81,8 +87,8 @@ class Report:
     def good(self) -> bool:
         """Whether the run shows what is promised for its policy."""
         zeros = self.lost + self.miscounted + self.stuck + self.duplicated_unexplained
-        zeros += self.in_doubt_unexplained
-        if self.policy == "hold":
+        zeros += self.in_doubt_unexplained + self.early
+        if self.policy != RESEND:
             # Under resend an unknown outcome costs an attempt, so that nobody gets a mail for ever.
             zeros += self.duplicated + self.attempts_spent
         return zeros == 0 and self.in_doubt <= self.in_doubt_limit
@@ -108,23 +114,29 @@ class Findings:
     duplicated: int
     duplicated_unexplained: int
     miscounted: int
-    open_rows: int
     in_doubt: int
     in_doubt_unexplained: int
+    early: int
     attempts_spent: int
     quarantined: int
 
 
 def compare(
-    books: Books, mails: Sequence[ReceivedMail], cut_off: Sequence[OpenMail], steps: int
+    books: Books,
+    mails: Sequence[ReceivedMail],
+    cut_off: Sequence[OpenMail],
+    *,
+    steps: int,
+    policy: str,
+    not_before: Mapping[str, int],
 ) -> Findings:
-    """Compare everybody with everybody."""
+    """Compare everybody with everybody. `not_before`: epoch milliseconds of first mails' jobs."""
     by_key = defaultdict(list)
     for mail in mails:
         for address in mail.recipients:
             by_key[address, mail.message_id].append(mail)
     per_address = Counter(address for mail in mails for address in mail.recipients)
-    explained = {mail.recipient for mail in cut_off}
+    explained = _explained(books, cut_off, repeats=policy == RESEND)
     states = Counter(row["state"] for row in books.rows)
     repeated = {key: found for key, found in by_key.items() if len(found) > 1}
     beyond = sum(max(0, count - steps) for count in per_address.values())
@@ -134,16 +146,57 @@ def compare(
         lost=_lost(books, set(by_key), steps),
         duplicated=max(sum(len(found) - 1 for found in repeated.values()), beyond),
         duplicated_unexplained=sum(
-            address not in explained or len({mail.content for mail in found}) > 1
-            for (address, _), found in repeated.items()
+            key not in explained or len({mail.content for mail in found}) > 1
+            for key, found in repeated.items()
         ),
         miscounted=_miscounted(books, set(by_key), states["sent"]),
-        open_rows=sum(state not in FINAL for state in states.elements() if state is not None),
         in_doubt=len(doubtful),
-        in_doubt_unexplained=sum(row["email"] not in explained for row in doubtful),
+        in_doubt_unexplained=sum(_key(row) not in explained for row in doubtful),
+        # Elsewhere a row that was scheduled again is due later than its first mail was sent.
+        early=_early(books, by_key, not_before) if policy == HOLD else 0,
         attempts_spent=sum(bool(row["attempts"]) for row in books.rows),
         quarantined=sum(row["reason"] == "quarantined" for row in books.rows),
     )
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["email"], row["message_id"]
+
+
+def _explained(books: Books, cut_off: Sequence[OpenMail], *, repeats: bool) -> set[tuple[str, str]]:
+    """Return recipients and Message-IDs of the mails that were cut off at kills.
+
+    Of one whose content never came in, the recipient is known and how many mails it had accepted
+    before: that is the step, unless a mail that was accepted is sent again.
+    """
+    open_mails = defaultdict(list)
+    for mail in cut_off:
+        open_mails[mail.recipient].append(mail)
+    return {
+        _key(row)
+        for row in books.rows
+        for mail in open_mails.get(row["email"], ())
+        if (
+            mail.message_id == row["message_id"]
+            if mail.message_id is not None
+            else row["step"] == len(mail.before) or (repeats and row["message_id"] in mail.before)
+        )
+    }
+
+
+def _early(
+    books: Books,
+    by_key: Mapping[tuple[str, str], list[ReceivedMail]],
+    not_before: Mapping[str, int],
+) -> int:
+    """Count mails that came before their row or, the first ones, their job was due."""
+    early = 0
+    for row in books.rows:
+        due_ms = row["due_ms"]
+        if row["step"] == 0:
+            due_ms = max(due_ms, not_before.get(row["email"], 0))
+        early += sum(mail.received_ms < due_ms - _ROUNDING_MS for mail in by_key.get(_key(row), ()))
+    return early
 
 
 def _lost(books: Books, accepted: set[tuple[str, str]], steps: int) -> int:

@@ -3,55 +3,91 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from shutdown import end
 from tests.chaos.kill import faults
-from tests.chaos.kill.points import POINTS, STATEMENT_POINTS, at_point
-from tests.chaos.kill.report import Report
+from tests.chaos.kill.points import POINTS, PROVIDER_POINTS, STATEMENT_POINTS, at_points
+from tests.chaos.kill.report import IDEMPOTENT, Report
 from tests.chaos.kill.world import Plan, World, world
 
-Fault = Callable[[World, int], Awaitable[None]]
+Tell = Callable[[str], None]
+TELL_SECONDS = 15.0
 
 
-def _at(point: str, *, kill: bool) -> Fault:
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What goes wrong, and what the plan has to be for it."""
+
+    fault: Callable[[World, int], Awaitable[None]]
+    needs: dict[str, Any] = field(default_factory=dict)
+
+
+def _at(points: Sequence[str], *, kill: bool) -> Family:
     async def fault(world: World, count: int) -> None:
-        await at_point(world, point, count, kill=kill)
+        everywhere = (
+            POINTS if world.plan.policy != IDEMPOTENT else [*PROVIDER_POINTS, *STATEMENT_POINTS]
+        )
+        await at_points(world, [*(points or everywhere)] * count, kill=kill)
 
-    return fault
-
-
-def _tour(points: list[str], *, kill: bool) -> Fault:
-    async def fault(world: World, count: int) -> None:
-        for point in points * count:
-            await at_point(world, point, 1, kill=kill)
-
-    return fault
+    return Family(fault)
 
 
-FAULTS: dict[str, Fault] = {
-    "random": faults.random_kills,
-    **{f"kill-{point}": _at(point, kill=True) for point in POINTS},
-    **{f"cut-{point}": _at(point, kill=False) for point in STATEMENT_POINTS},
-    "kill-everywhere": _tour(POINTS, kill=True),
-    "cut-everywhere": _tour(STATEMENT_POINTS, kill=False),
-    "redis-kill": faults.redis_kills,
-    "redis-kill-empty": faults.redis_kills_without_persistence,
-    "redis-flush": faults.redis_flushes,
-    "postgres-kill": faults.postgres_kills,
-    "postgres-away": faults.postgres_away,
+FAMILIES: dict[str, Family] = {
+    "random": Family(faults.random_kills),
+    "kill-everywhere": _at([], kill=True),
+    "cut-everywhere": _at(STATEMENT_POINTS, kill=False),
+    **{f"kill-{point}": _at([point], kill=True) for point in (*POINTS, *PROVIDER_POINTS)},
+    **{f"cut-{point}": _at([point], kill=False) for point in STATEMENT_POINTS},
+    "redis-kill": Family(faults.redis_kills),
+    "redis-kill-empty": Family(faults.redis_kills, {"appendonly": False}),
+    "redis-flush": Family(faults.redis_flushes),
+    "postgres-kill": Family(faults.postgres_kills),
+    "postgres-away": Family(faults.postgres_away),
+    "clocks": Family(
+        faults.random_kills,
+        {"clocks": (120.0, -120.0), "delay_ms": 1500, "follow_up_seconds": 2},
+    ),
+    "rivals": Family(faults.rivals, {"latency_ms": 150.0}),
 }
 
 
 async def run(
-    plan: Plan, fault: str, count: int, folder: Path, *, template: Path | None = None
+    plan: Plan,
+    family: str,
+    count: int,
+    folder: Path,
+    *,
+    template: Path | None = None,
+    tell: Tell | None = None,
 ) -> Report:
     """Do `count` faults of one family while mails go out; what became of everything."""
-    async with world(plan, folder, template=template) as place:
-        over = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(place.feed_until(over))
-            await FAULTS[fault](place, count)
-            over.set()
-        await place.settled()
-        return await place.report(fault)
+    chosen = FAMILIES[family]
+    async with world(replace(plan, **chosen.needs), folder, template=template) as place:
+        telling = asyncio.create_task(_tell_for_ever(place, tell or _silence))
+        try:
+            over = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(place.feed_until(over))
+                await chosen.fault(place, count)
+                over.set()
+            await place.settled()
+            return await place.report(family)
+        finally:
+            await end(telling)
+
+
+async def _tell_for_ever(place: World, tell: Tell) -> None:
+    while True:
+        await asyncio.sleep(TELL_SECONDS)
+        seconds = time.monotonic() - place.began_at
+        done = f"{place.kills} kills, {place.cuts} other faults"
+        tell(f"{seconds:.0f} s: {done}, {len(place.sink.received)} mails accepted")
+
+
+def _silence(_text: str) -> None:
+    return

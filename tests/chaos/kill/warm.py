@@ -1,28 +1,37 @@
 """A parent that has imported everything and connected to nothing; workers are forked from it.
 
-Run as a program. Each line of stdin is a JSON list: ["start", environment, folder] is answered by
-the new pid, ["reap", pid] by the exit status of a child or null while it runs. A pid stays taken
-until it is reaped, so that a signal can never reach another process. End of stdin kills all.
+Run as a program; its argument is by how many seconds the wall clock of its workers is wrong. Each
+line of stdin is a JSON list: ["start", environment, folder] is answered by the new pid, ["reap",
+pid] by the exit status of a child or null while it runs, ["time"] by the time of day as workers see
+it. A pid stays taken until it is reaped, so that a signal can never reach another process. End of
+stdin kills all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import signal
 import sys
+import time
 import traceback
 from typing import Any, NoReturn
 
-import campaign_worker.app
-import campaign_worker.cli.run  # noqa: F401 - what `run` would import
-from campaign_worker.__main__ import main
+
+def shift_clock(seconds: float) -> None:
+    """Let this process, and all that are forked from it, believe in another time of day."""
+    true_time, true_time_ns = time.time, time.time_ns
+    time.time = lambda: true_time() + seconds
+    time.time_ns = lambda: true_time_ns() + round(seconds * 1e9)
 
 
 def become_worker(environment: dict[str, str], folder: str) -> NoReturn:
     """Be `campaign-worker run` with this environment, in this folder; its output goes there."""
+    # Imported before, but not before the clock was set.
+    main = importlib.import_module("campaign_worker.__main__").main
     try:
         os.setsid()
         os.environ.clear()
@@ -50,6 +59,9 @@ def reap(pid: int) -> int | None:
 
 def serve() -> None:
     """Answer until stdin ends."""
+    for name in ("campaign_worker.__main__", "campaign_worker.app", "campaign_worker.cli.run"):
+        importlib.import_module(name)
+
     children: set[int] = set()
     # What was imported stays as it is in every child.
     gc.collect()
@@ -63,6 +75,8 @@ def serve() -> None:
                         become_worker(environment, folder)
                     children.add(pid)
                     answer: Any = pid
+                case ["time"]:
+                    answer = time.time()
                 case ["reap", pid]:
                     answer = reap(pid)
                     if answer is not None:
@@ -79,4 +93,5 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    shift_clock(float(sys.argv[1]))
     serve()

@@ -7,6 +7,7 @@ import contextlib
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,15 @@ import redis.exceptions
 from campaign_worker.embedded.postgres import PostgresServer
 from campaign_worker.embedded.redis import RedisServer
 from campaign_worker.errors import Away
+from campaign_worker.queue.producer import JobSpec, Producer
+from campaign_worker.sequence.jobs import mail_job
 from campaign_worker.storage.migrate import migrate
 from campaign_worker.storage.statements import load_statements
 from tests.acceptance.evidence import OPEN_STATES
-from tests.acceptance.site import QUEUE, Site
+from tests.acceptance.site import NODE_OPTIONS, QUEUE, Site
 from tests.chaos.kill.fleet import Fleet, Member
-from tests.chaos.kill.report import SCHEMA, Report, compare, read_books
+from tests.chaos.kill.provider import Provider
+from tests.chaos.kill.report import HOLD, IDEMPOTENT, SCHEMA, Report, compare, read_books
 from tests.chaos.kill.sink import WatchfulSink
 from tests.fixtures.postgres import FAST
 from tests.support import eventually
@@ -32,8 +36,9 @@ from tests.support import eventually
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, redis.exceptions.RedisError, Away)
 SPOOL = "campaign-worker:outcomes"
 WAVE = 100
-LOW_WATER = 100
-END_SECONDS = 60.0
+LOW_WATER = 60
+FEED_SECONDS = 0.05
+END_SECONDS = 120.0
 
 # What is long in production, so that nothing is taken from the living, is short here.
 IMPATIENT = {
@@ -51,14 +56,20 @@ IMPATIENT = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The options of a run."""
+    """The options of a run.
+
+    `follow_up_seconds`: after the first mail; None: no follow-up. `delay_ms`: of first mails' jobs.
+    `clocks`: by how many seconds workers' clocks are wrong.
+    """
 
     seed: int = 1
     mails: int = 500
-    policy: str = "hold"
+    policy: str = HOLD
     workers: int = 2
     latency_ms: float = 20.0
-    follow_up: bool = True
+    follow_up_seconds: int | None = 0
+    delay_ms: int = 0
+    clocks: tuple[float, ...] = (0.0,)
     appendonly: bool = True
 
 
@@ -70,7 +81,7 @@ class World:
         plan: Plan,
         site: Site,
         fleet: Fleet,
-        sink: WatchfulSink,
+        sink: WatchfulSink | Provider,
         *,
         redis_server: RedisServer,
         postgres: PostgresServer,
@@ -84,11 +95,14 @@ class World:
         self.postgres = postgres
         self.kills = 0
         self.cuts = 0
-        self.settings_of: Callable[[str], Awaitable[dict[str, str]]] | None = None
+        self.at: Counter[str] = Counter()
+        """Kills or cuts by named point."""
+        self.tapped: Callable[[str], Awaitable[dict[str, str]]] | None = None
         """Further settings of a worker that is started."""
         self.enqueued = 0
         self.began_at = time.monotonic()
-        self._steps = 2 if plan.follow_up else 1
+        self._not_before: dict[str, int] = {}
+        self._steps = 1 if plan.follow_up_seconds is None else 2
 
     def kill(self, member: Member) -> bool:
         """SIGKILL now; the SMTP server notes what was under way."""
@@ -100,48 +114,53 @@ class World:
 
     def member(self, name: str) -> Member | None:
         """Find a living worker by its name."""
-        found = (one for one in self.fleet.members if one.name == name and one.running)
-        return next(found, None)
+        member = self.fleet.members.get(name)
+        return member if member is not None and member.running else None
 
     async def keep_alive(self) -> None:
         """Have as many workers as planned; one that ended by itself is a fault of ours."""
         living = await self.fleet.check()
-        for member in self.fleet.members:
-            if not (member.killed or member.retired or member.code is None):
-                raise AssertionError(f"{member.name} ended with {member.code}:\n{member.output}")
         for _ in range(self.plan.workers - len(living)):
-            await self.fleet.start(self.settings_of)
+            await self.fleet.start(self._settings_of)
+
+    async def _settings_of(self, name: str) -> dict[str, str]:
+        settings = await self.sink.settings_of(name)
+        return settings if self.tapped is None else settings | await self.tapped(name)
 
     async def replace_all(self) -> None:
         """End all workers in good order; keep_alive() starts others."""
-        for member in await self.fleet.check():
+        leaving = await self.fleet.check()
+        for member in leaving:
             member.retired = True
             member.send(signal.SIGTERM)
-        for member in self.fleet.members:
-            if member.retired:
-                await self.fleet.ended(member)
+        for member in leaving:
+            await self.fleet.ended(member)
 
     async def feed_until(self, over: asyncio.Event) -> None:
         """Add waves of recipients, so that there is always work, until all is over."""
         while not over.is_set() or self.enqueued < self.plan.mails:
             with contextlib.suppress(*AWAY):
-                if await self._backlog() < LOW_WATER:
+                if await self._ready() < LOW_WATER:
                     await self._wave()
                     continue
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(FEED_SECONDS)
 
     async def _wave(self) -> None:
-        campaign = await self.site.campaign(
-            WAVE, follow_up_seconds=0 if self.plan.follow_up else None
-        )
+        campaign = await self.site.campaign(WAVE, follow_up_seconds=self.plan.follow_up_seconds)
         self.enqueued += WAVE * self._steps
         # Rows first, jobs second, both idempotent: as `campaign-worker enqueue` does.
         await self._fan_out(campaign.id)
+        due_ms = time.time_ns() // 1_000_000 + self.plan.delay_ms
+        self._not_before |= dict.fromkeys(campaign.addresses.values(), due_ms)
+        options = {**NODE_OPTIONS, "removeOnComplete": True}
+        jobs = [mail_job(campaign.id, recipient, 0) for recipient in campaign.recipients]
+        specs = [JobSpec(job.name, job.data, job.id, options, self.plan.delay_ms) for job in jobs]
         while True:
             try:
-                await self.site.add(campaign, removeOnComplete=True)
+                async with self.site.redis() as client:
+                    await Producer(client, QUEUE, self.site.prefix).add_many(specs)
             except AWAY:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(FEED_SECONDS)
             else:
                 return
 
@@ -152,13 +171,19 @@ class World:
                 async with self.site.postgres() as connection:
                     await connection.fetch(statement, campaign, QUEUE, 0, WAVE)
             except AWAY:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(FEED_SECONDS)
             else:
                 return
 
     async def _backlog(self) -> int:
         counts = await self.site.job_counts()
         return sum(counts[state] for state in OPEN_STATES)
+
+    async def _ready(self) -> int:
+        """Count jobs that a worker could take now, or soon: what the dead hold is no work."""
+        counts = await self.site.job_counts()
+        soon = counts["delayed"] if self.plan.delay_ms else 0
+        return counts["waiting"] + soon
 
     async def settled(self, timeout_seconds: float = END_SECONDS) -> None:
         """Wait until nothing is open; what stays open is counted by the report."""
@@ -190,7 +215,14 @@ class World:
         stuck = await self.open_ends()
         async with self.site.postgres() as connection:
             books = await read_books(connection)
-        found = compare(books, self.sink.mails, self.sink.cut_off, self._steps)
+        found = compare(
+            books,
+            self.sink.received,
+            self.sink.cut_off,
+            steps=self._steps,
+            policy=self.plan.policy,
+            not_before=self._not_before,
+        )
         return Report(
             lost=found.lost,
             duplicated=found.duplicated,
@@ -201,12 +233,14 @@ class World:
             kills=self.kills,
             cuts=self.cuts,
             mails=self.enqueued,
-            accepted=len(self.sink.mails),
+            accepted=len(self.sink.received),
             duplicated_unexplained=found.duplicated_unexplained,
             in_doubt_unexplained=found.in_doubt_unexplained,
+            early=found.early,
             attempts_spent=found.attempts_spent,
             quarantined=found.quarantined,
             doubts=found.doubts,
+            at=dict(self.at),
             seconds=round(time.monotonic() - self.began_at, 1),
             policy=self.plan.policy,
             seed=self.plan.seed,
@@ -223,14 +257,23 @@ async def world(plan: Plan, folder: Path, *, template: Path | None = None) -> As
         )
         postgres = await stack.enter_async_context(PostgresServer(settings=FAST, template=template))
         await migrate(postgres.url)
-        sink = await stack.enter_async_context(WatchfulSink(latency_ms=plan.latency_ms))
+        sink = await stack.enter_async_context(_server_of(plan))
         site = Site(
             redis_url=redis_server.url,
             database_url=postgres.url,
             sink=sink,
             prefix="chaos",
             folder=folder / "site",
-            env={**IMPATIENT, "AMBIGUOUS_SEND": plan.policy},
+            env={
+                **IMPATIENT,
+                **({} if plan.policy == IDEMPOTENT else {"AMBIGUOUS_SEND": plan.policy}),
+            },
         )
-        fleet = await stack.enter_async_context(Fleet(site.env, folder))
+        fleet = await stack.enter_async_context(Fleet(site.env, folder, clocks=plan.clocks))
         yield World(plan, site, fleet, sink, redis_server=redis_server, postgres=postgres)
+
+
+def _server_of(plan: Plan) -> WatchfulSink | Provider:
+    if plan.policy == IDEMPOTENT:
+        return Provider(latency_ms=plan.latency_ms, seed=plan.seed)
+    return WatchfulSink(latency_ms=plan.latency_ms)
