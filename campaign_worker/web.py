@@ -1,7 +1,7 @@
-"""HTTP for platforms and people: health, readiness, metrics. Reads, never changes anything.
+"""HTTP for platforms and people: health, readiness, metrics, and the routes that it is given.
 
 /health is for the platform's deploy check (200 as long as this process has consumed and is not
-done), /ready for whoever wants to know whether new jobs are taken.
+done), /ready for whoever wants to know whether new jobs are taken. Its own routes change nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import errno
 import socket
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -30,6 +31,10 @@ BACKLOG: Final = 128
 
 # What a family that this machine does not have (or has switched off) says to socket() and bind().
 _NO_SUCH_FAMILY: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
+
+
+Handler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+"""Answers requests by the first part of their path; the text is what follows, without the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +74,26 @@ class HealthSource(Protocol):
 class WebServer(StartStop):
     """Serves `port` on both IP families; 0 takes a free one, which `port` then names."""
 
-    def __init__(self, port: int, health: HealthSource, exposition: Exposition) -> None:
+    def __init__(
+        self,
+        port: int,
+        health: HealthSource,
+        exposition: Exposition,
+        routes: Mapping[str, Handler] | None = None,
+    ) -> None:
         super().__init__()
+        self._routes = routes or {}
+        self._own: dict[str, Callable[[], web.Response]] = {
+            "/health": self._health_now,
+            "/api/health": self._health_now,
+            "/ready": self._ready_now,
+            "/metrics": self._metrics_now,
+        }
         self._wanted_port = port
         self._port = port
         self._health = health
         self._exposition = exposition
-        self._runner: web.AppRunner | None = None
+        self._runner: web.ServerRunner | None = None
 
     @property
     def port(self) -> int:
@@ -84,12 +102,9 @@ class WebServer(StartStop):
 
     async def _start(self) -> None:
         """Bind and serve; SettingsError naming PORT when it cannot be bound."""
-        app = web.Application(client_max_size=1024)
-        app.router.add_get("/health", self._get_health)
-        app.router.add_get("/api/health", self._get_health)
-        app.router.add_get("/ready", self._get_ready)
-        app.router.add_get("/metrics", self._get_metrics)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
+        # Without an application: its router and signals would be a good part of a request's cost.
+        server = web.Server(self._answer, access_log=None)
+        self._runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS)
         await self._runner.setup()
         sockets = listening_sockets(self._wanted_port)
         self._port = sockets[0].getsockname()[1]
@@ -107,18 +122,31 @@ class WebServer(StartStop):
             await self._runner.cleanup()
             self._runner = None
 
-    async def _get_health(self, _request: web.Request) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        _, first, rest = (*path.split("/", 2), "", "")[:3]
+        handler = self._routes.get(first)
+        if handler is not None:
+            return await handler(request, rest)
+        own = self._own.get(path)
+        if own is None:
+            return web.Response(status=404, text="not found\n")
+        if request.method not in ("GET", "HEAD"):
+            return web.Response(status=405, headers={"Allow": "GET, HEAD"})
+        return own()
+
+    def _health_now(self) -> web.Response:
         health = self._health.health()
         return web.json_response(_document(health), status=200 if health.healthy else 503)
 
-    async def _get_ready(self, _request: web.Request) -> web.Response:
+    def _ready_now(self) -> web.Response:
         health = self._health.health()
         return web.json_response(
             {"state": health.state.value, "ready": health.ready},
             status=200 if health.ready else 503,
         )
 
-    async def _get_metrics(self, _request: web.Request) -> web.Response:
+    def _metrics_now(self) -> web.Response:
         return web.Response(
             body=self._exposition.text(),
             headers={"Content-Type": self._exposition.content_type},

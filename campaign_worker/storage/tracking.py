@@ -95,9 +95,9 @@ class PostgresLinks:
         url = await self._database.call("link_url", link_id)
         return None if url is None else str(url)
 
-    async def after(self, link_id: int, limit: int) -> Mapping[int, str]:
-        """Read links with greater ids, the least first."""
-        rows = await self._database.fetch("links_after", link_id, limit)
+    async def after(self, link_id: int, limit: int, last: int) -> Mapping[int, str]:
+        """Read links with greater ids, the least first, of the `last` ids only."""
+        rows = await self._database.fetch("links_after", link_id, limit, last)
         return {row["id"]: row["url"] for row in rows}
 
 

@@ -39,8 +39,8 @@ class Links(Protocol):
         """Look one up; None when there is no such link."""
         ...
 
-    async def after(self, link_id: int, limit: int) -> Mapping[int, str]:
-        """Read links with greater ids, the least first."""
+    async def after(self, link_id: int, limit: int, last: int) -> Mapping[int, str]:
+        """Read links with greater ids, the least first, of the `last` ids only."""
         ...
 
 

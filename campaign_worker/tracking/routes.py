@@ -1,0 +1,228 @@
+"""The routes that mails lead to: the picture, the links, the page to unsubscribe.
+
+A request is read, classed, recorded and answered here; where its event goes is the recorder's. What
+a request does is in its token and nowhere else. Sets no cookie, and a GET never unsubscribes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from campaign_worker.errors import DatabaseAway, InvalidToken
+from campaign_worker.tracking.answers import Answer
+from campaign_worker.tracking.classify import EventKind, Hit, Visitor, classify
+from campaign_worker.tracking.clients import ClientHashes, client_address, limited_as
+from campaign_worker.tracking.destinations import Destinations
+from campaign_worker.tracking.events import (
+    Secured,
+    TrackingEvent,
+    cleaned_agent,
+    new_event_id,
+    target_of,
+)
+from campaign_worker.tracking.limits import RateLimit
+from campaign_worker.tracking.pages import ONE_CLICK, Page, Pages
+from campaign_worker.tracking.recorder import Recorder
+from campaign_worker.tracking.tokens import Keyring, Token, TokenKind
+from metrics import Listener, TrackingRefused
+
+Handler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+"""Answers a request whose path goes on with this text; the text has no query."""
+
+MAX_FORM_BYTES: Final = 16 * 1024
+FORM_SECONDS: Final = 5.0
+RETRY_AFTER_SECONDS: Final = 30
+
+# One transparent dot; GIF89a, the smallest that every mail program draws.
+_GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+_PICTURE = Answer(HTTPStatus.OK, {"Content-Type": "image/gif"}, _GIF)
+_NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, {"Content-Type": "text/plain"}, b"not found\n")
+_READS = ("GET", "HEAD")
+_NO_METHOD = Answer(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
+_NO_METHOD_EITHER = Answer(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD, POST"})
+_PAGE_HEADERS: Final = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Vary": "Accept-Language",
+}
+_STATUS: Final = {
+    Page.ASK: HTTPStatus.OK,
+    Page.DONE: HTTPStatus.OK,
+    Page.AWAY: HTTPStatus.SERVICE_UNAVAILABLE,
+    Page.GONE: HTTPStatus.NOT_FOUND,
+    Page.WRONG: HTTPStatus.BAD_REQUEST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often a link, and a client, is recorded per minute; 0: without limit."""
+
+    per_token: RateLimit
+    per_client: RateLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """How clients are told apart: a header that our own proxy writes, and the hashes we keep."""
+
+    hashes: ClientHashes
+    trusted_header: str | None = None
+
+
+class TrackingRoutes:
+    """Answers /o/, /c/ and /u/."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        events: Recorder,
+        unsubscribes: Recorder,
+        destinations: Destinations,
+        limits: Limits,
+        clients: Clients,
+        listener: Listener,
+    ) -> None:
+        self._keyring = keyring
+        self._events = events
+        self._unsubscribes = unsubscribes
+        self._destinations = destinations
+        self._limits = limits
+        self._clients = clients
+        self._listener = listener
+        self._pages = Pages.load()
+        self._answers = {
+            (page, language): self._page_answer(page, language)
+            for page in Page
+            for language in self._pages.languages
+        }
+
+    @property
+    def table(self) -> Mapping[str, Handler]:
+        """The handlers by the first part of the path."""
+        return {"o": self._open, "c": self._click, "u": self._unsubscribe}
+
+    async def _open(self, request: web.BaseRequest, rest: str) -> web.StreamResponse:
+        if request.method not in _READS:
+            return _NO_METHOD.to(request)
+        token = self._token(TokenKind.OPEN, rest[:-4]) if rest.endswith(".gif") else None
+        if token is None:
+            return _NOT_FOUND.to(request)
+        recorded = self._recorded(request, EventKind.OPEN, token, rest)
+        if recorded is not None:
+            await recorded
+        return _PICTURE.to(request)
+
+    async def _click(self, request: web.BaseRequest, rest: str) -> web.StreamResponse:
+        if request.method not in _READS:
+            return _NO_METHOD.to(request)
+        token = self._token(TokenKind.CLICK, rest)
+        if token is None:
+            return self._page(request, Page.GONE)
+        try:
+            url = await self._destination(token)
+        except DatabaseAway:
+            self._refused(EventKind.CLICK, "destination_away")
+            return self._page(request, Page.AWAY)
+        if url is None:
+            self._refused(EventKind.CLICK, "unknown_link")
+            return self._page(request, Page.GONE)
+        recorded = self._recorded(request, EventKind.CLICK, token, rest)
+        if recorded is not None:
+            await recorded
+        return Answer(HTTPStatus.FOUND, {"Location": url}).to(request)
+
+    async def _destination(self, token: Token) -> str | None:
+        if token.link_id is None:
+            return token.destination
+        known = self._destinations.known(token.link_id)
+        return known if known is not None else await self._destinations.find(token.link_id)
+
+    async def _unsubscribe(self, request: web.BaseRequest, rest: str) -> web.StreamResponse:
+        if request.method not in (*_READS, "POST"):
+            return _NO_METHOD_EITHER.to(request)
+        token = self._token(TokenKind.UNSUBSCRIBE, rest)
+        if token is None:
+            return self._page(request, Page.GONE)
+        if request.method != "POST":
+            return self._page(request, Page.ASK)
+        if not await _asks_to_unsubscribe(request):
+            self._refused(EventKind.UNSUBSCRIBE, "malformed")
+            return self._page(request, Page.WRONG)
+        recorded = self._recorded(request, EventKind.UNSUBSCRIBE, token, rest)
+        # Too many of them: whether this one is kept, nobody can promise.
+        if recorded is None or await recorded is Secured.UNSECURED:
+            return self._page(request, Page.AWAY)
+        return self._page(request, Page.DONE)
+
+    def _token(self, kind: TokenKind, text: str) -> Token | None:
+        try:
+            return self._keyring.read(kind, text)
+        except InvalidToken:
+            self._listener.on_event(TrackingRefused(kind.name.lower(), "invalid_token"))
+            return None
+
+    def _recorded(
+        self, request: web.BaseRequest, kind: EventKind, token: Token, text: str
+    ) -> asyncio.Future[Secured] | None:
+        """Record a request; None when there were too many like it."""
+        headers = request.headers
+        address = client_address(request.remote, headers, self._clients.trusted_header)
+        verdict = classify(Hit(kind, request.method, headers, address))
+        # A proxy asks for millions of readers from a few addresses.
+        alone = address is not None and verdict.visitor is not Visitor.PRIVACY_PROXY
+        if not self._limits.per_token.allows(text) or (
+            alone and address and not self._limits.per_client.allows(limited_as(address))
+        ):
+            self._refused(kind, "limited")
+            return None
+        event = TrackingEvent(
+            id=new_event_id(),
+            message_id=token.message_id,
+            link_id=token.link_id,
+            target=target_of(token.link_id, token.destination),
+            kind=kind,
+            head=request.method == "HEAD",
+            visitor=verdict.visitor,
+            machine=verdict.machine,
+            client_hash=self._clients.hashes.of(address),
+            user_agent=cleaned_agent(headers.get("User-Agent")),
+            occurred_at=datetime.now(UTC),
+        )
+        recorder = self._unsubscribes if kind is EventKind.UNSUBSCRIBE else self._events
+        return recorder.record(event)
+
+    def _refused(self, kind: EventKind, reason: str) -> None:
+        self._listener.on_event(TrackingRefused(kind.value, reason))
+
+    def _page(self, request: web.BaseRequest, page: Page) -> web.StreamResponse:
+        language = self._pages.language(request.headers.get("Accept-Language"))
+        return self._answers[page, language].to(request)
+
+    def _page_answer(self, page: Page, language: str) -> Answer:
+        headers = {**_PAGE_HEADERS, "Content-Language": language}
+        if page is Page.AWAY:
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return Answer(_STATUS[page], headers, self._pages.page(page, language))
+
+
+async def _asks_to_unsubscribe(request: web.BaseRequest) -> bool:
+    """Whether the body is that of RFC 8058, 3.1, form-encoded or multipart, as the page's is."""
+    try:
+        async with asyncio.timeout(FORM_SECONDS):
+            form = await request.clone(client_max_size=MAX_FORM_BYTES).post()
+    except (ValueError, LookupError, TimeoutError, OSError, web.HTTPException):
+        # What a body can be wrong in: its length, its encoding, its parts.
+        return False
+    name, value = ONE_CLICK
+    said = form.get(name)
+    return isinstance(said, str) and said.strip().lower() == value.lower()
