@@ -19,6 +19,12 @@ _TAG_REST = re.compile(r"""(?>[^>="']+|["']|=\s*+(?:"[^"]*+"|'[^']*+'|(?!["'])))
 _ATTRIBUTE = re.compile(
     r"""([^\s=>"'/]++)\s*+(?:=\s*+(?:"([^"]*+)"?|'([^']*+)'?|([^\s"'>]++)))?+"""
 )
+VOID = frozenset({
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track",
+    "wbr",
+})  # fmt: skip
+"""Elements without content: they are never closed."""
+
 _RAW_END = {
     name: re.compile(f"</{name}(?=[\\s/>])", re.IGNORECASE)
     for name in ("script", "style", "title", "textarea", "iframe", "noembed", "noframes")

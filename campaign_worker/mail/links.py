@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jinja2
 from jinja2 import nodes
 
-from campaign_worker.mail.html_scan import Close, Open, scan, unescape_value
+from campaign_worker.mail.html_scan import VOID, Close, Open, scan, unescape_value
 from campaign_worker.mail.links_destination import trackable
 from campaign_worker.mail.links_stamps import DESTINATION, LINK, PIXEL, TEXT_DESTINATION
 from campaign_worker.mail.template_mask import Kind, Mask, masked
@@ -131,7 +131,8 @@ class _Reader:
             self._depth += tag.name == self._untracked
             return
         if NO_TRACK in tag.source.lower() and NO_TRACK in tag.attributes():
-            if tag.name not in _LINKED:
+            if tag.name not in _LINKED | VOID:
+                # With all that is in it, up to its closing tag.
                 self._untracked, self._depth = tag.name, 1
             return
         if tag.name not in _LINKED or len(self.links) >= MAX_LINKS:
@@ -191,8 +192,8 @@ def _stands_alone(piece: str, environment: jinja2.Environment) -> bool:
     """Whether a piece of template can go into a block of its own without another meaning."""
     try:
         tree = environment.parse(piece)
-    except jinja2.TemplateSyntaxError:
-        return False
+    except (jinja2.TemplateSyntaxError, ValueError, RecursionError):
+        return False  # a number of too many digits is a ValueError
     return tree.find(nodes.Assign) is None and tree.find(nodes.AssignBlock) is None
 
 

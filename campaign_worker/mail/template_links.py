@@ -9,10 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jinja2
+import structlog
 
 from campaign_worker.delivery.model import Template
 from campaign_worker.mail.links import Found, find_in_html, find_in_text, with_stamps
 from campaign_worker.mail.sandbox import HTML, TEXT, Sandbox
+
+log = structlog.get_logger(__name__)
 
 MAX_SOURCE = 1_000_000
 """Characters of a template's part."""
@@ -51,14 +54,20 @@ def _static(*parts: Found | None) -> tuple[tuple[str, str], ...]:
 
 
 def _found(template: Template) -> tuple[Found | None, Found | None]:
-    """Find the links of both parts; nothing in a source that does not compile anyway."""
+    """Find the links of both parts; nothing in a source that does not compile anyway.
+
+    Never raises: a claim asks as well, and one template must not stop the claims of all.
+    """
     try:
         return (
             _found_in(find_in_html, template.html, HTML),
             _found_in(find_in_text, template.text, TEXT),
         )
-    except (jinja2.TemplateSyntaxError, RecursionError):
-        return None, None
+    except jinja2.TemplateSyntaxError:
+        pass  # its author hears of it from the compiler
+    except Exception as error:  # noqa: BLE001 - a mail without tracking is better than none
+        log.warning("links", template=template.id, kind=type(error).__name__)
+    return None, None
 
 
 def _found_in(

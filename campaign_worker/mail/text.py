@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from campaign_worker.mail.html_scan import Close, Open, Text, scan
+from campaign_worker.mail.html_scan import VOID, Close, Open, Text, scan
 
 MAX_DEPTH = 20
 _RULE = "-" * 20
@@ -28,10 +28,6 @@ _LINES = frozenset({
 })  # fmt: skip
 _UNSEEN = frozenset({
     "head", "template", "noframes", "object", "iframe", "svg", "math", "select", "textarea",
-})  # fmt: skip
-_VOID = frozenset({
-    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track",
-    "wbr",
 })  # fmt: skip
 _CELLS = frozenset({"td", "th"})
 _MAYBE_HIDDEN = re.compile(r"hidden|none|hide|max-height", re.IGNORECASE)
@@ -154,7 +150,7 @@ class _Reader:
         if self._hidden is not None:
             self._hidden_depth += name == self._hidden
             return
-        if name in _UNSEEN or (tag.source and name not in _VOID and _is_hidden(tag)):
+        if name in _UNSEEN or (tag.source and name not in VOID and _is_hidden(tag)):
             self._hidden, self._hidden_depth = name, 1
             return
         if name in _PARAGRAPHS:

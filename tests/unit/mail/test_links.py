@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -96,6 +97,10 @@ def opened(text: str) -> str:
         ('{% raw %}<a href="https://a.example">{{x}}{% endraw %}',
          '<a href="{https://a.example}">{{x}}'),
         ('<p title="x""><a href="https://a.example">', '<p title="x""><a href="{https://a.example}">'),
+        ('<img data-no-track><a href="https://a.example">',
+         '<img data-no-track><a href="{https://a.example}">'),
+        ('<p data-no-track>x</p><a href="https://a.example">',
+         '<p data-no-track>x</p><a href="{https://a.example}">'),
         ('<!--><a href="https://a.example">', '<!--><a href="{https://a.example}">'),
     ],
 )  # fmt: skip
@@ -266,6 +271,12 @@ def _tried(source: str, tracked: Tracked | None) -> None:
     compiled.render({}, compiled.stamps(URLS, MESSAGE, ()))
 
 
+def test_a_template_that_no_parser_takes_has_no_links() -> None:
+    digits = "9" * 5000
+    for source in ("{{ x", f"<a href='https://a.example/{{% if {digits} %}}x{{% endif %}}'>"):
+        assert static_links(Template(1, "s", source, source)) == ()
+
+
 def test_the_calls_of_tracking_are_not_for_templates_without_it() -> None:
     with pytest.raises(RenderError, match="tracking has no part"):
         compile_template(Template(1, "s", "{{ 0|tracked_link }}", None)).render({})
@@ -276,6 +287,26 @@ def test_a_template_of_many_links_is_tracked_up_to_a_bound() -> None:
     found = html_of(source)
     assert found.count("/c/") == MAX_LINKS
     assert opened(found) == source
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ['<a href="', "<a href='https://a.example", "{{ x }}", "{%- if yes -%}  {% endif %}", "<!--",
+     "=", '<a href="https://a.example/{{ x }}{% if yes %}y{% endif %}">', ")", "https://a.example/)))",
+     "<p data-no-track>", "&copy", " \r\n"],
+)  # fmt: skip
+def test_finding_links_takes_time_that_grows_with_the_source_alone(piece: str) -> None:
+    def work(size: int) -> int:
+        source = piece * (size // len(piece))
+        begun = time.process_time_ns()
+        static_links(Template(1, "s", source, source))
+        return time.process_time_ns() - begun
+
+    work(1_000)
+    small = min(work(10_000) for _ in range(2))
+    large = min(work(80_000) for _ in range(2))
+    # 8 times the source; quadratic would be 64 times.
+    assert large < 30 * small + 50_000_000
 
 
 # Pieces of templates, put together in any order: what is found must hold for all of them.
