@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.fixtures.smtp",
     "tests.fixtures.resend",
     "tests.fixtures.node",
+    "tests.fixtures.webhooks",
 ]
 
 
