@@ -16,7 +16,7 @@ from campaign_worker.queue.link import Backoff
 from campaign_worker.queue.wire import Wire
 
 if TYPE_CHECKING:
-    from campaign_worker.queue.connection import ConnectionSpec
+    from campaign_worker.queue.home import Home
 
 #: A block that is not answered this long after its end means that the connection is dead.
 _GRACE_SECONDS = 1.0
@@ -28,7 +28,7 @@ class Blocker:
 
     def __init__(
         self,
-        spec: ConnectionSpec,
+        home: Home,
         marker: str,
         client_name: str,
         *,
@@ -37,7 +37,7 @@ class Blocker:
         block_seconds: float,
     ) -> None:
         """`on_marker(score)`: 0 says that a job is available, else when one is due (epoch ms)."""
-        self._spec = spec
+        self._home = home
         self._marker = marker
         self._client_name = client_name
         self._on_marker = on_marker
@@ -104,7 +104,8 @@ class Blocker:
                 return self._wire
             await self._wire.aclose()
             self._wire = None
-        wire = Wire(self._spec.connection(), reply_timeout_seconds=None)
+        spec = await self._home.find()
+        wire = Wire(spec.connection(), reply_timeout_seconds=None)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await wire.open()

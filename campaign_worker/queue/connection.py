@@ -6,7 +6,7 @@ Builds redis-py connections; keeps none open itself.
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -47,7 +47,7 @@ _GRANTED: dict[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSpec:
-    """One Redis database. `path` is a Unix socket and excludes `host`/`port`/`tls`."""
+    """One Redis database, or a cluster. `path` is a Unix socket, without `host`/`port`/`tls`."""
 
     host: str = "localhost"
     port: int = 6379
@@ -56,11 +56,19 @@ class ConnectionSpec:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
-    tls_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    tls_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    #: Entry points of a cluster, (host, port) each; none when this is a single server.
+    nodes: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(
-        cls, value: str | Mapping[str, Any] | aioredis.Redis | ConnectionSpec | None
+        cls,
+        value: str
+        | Mapping[str, Any]
+        | aioredis.Redis
+        | aioredis.RedisCluster
+        | ConnectionSpec
+        | None,
     ) -> ConnectionSpec:
         """Read a URL, a dict of options or an existing client's settings.
 
@@ -75,9 +83,15 @@ class ConnectionSpec:
             return _from_url(value)
         if isinstance(value, aioredis.Redis | redis.Redis):
             return _from_client(value)
+        if isinstance(value, aioredis.RedisCluster):
+            return _from_cluster_client(value)
         if hasattr(value, "items"):
             return _from_options(dict(value.items()))
         raise SettingsError("connection", f"cannot be a {type(value).__name__}", "give a URL")
+
+    def node(self, host: str, port: int) -> ConnectionSpec:
+        """Return how to reach one node of the cluster."""
+        return replace(self, host=host, port=port, nodes=())
 
     def connection(self) -> AbstractConnection:
         """Return an unopened connection without socket timeout and without retries.
@@ -97,7 +111,12 @@ class ConnectionSpec:
         return kind(host=self.host, port=self.port, **self.tls_options, **shared)
 
     def client(self, **overrides: Any) -> aioredis.Redis:
-        """Return an asyncio client for everything that is neither claiming nor finishing."""
+        """Return an asyncio client for everything that is neither claiming nor finishing.
+
+        Raises UnsupportedOption for a cluster, on which only the Worker class works.
+        """
+        if self.nodes:
+            raise UnsupportedOption("connection.cluster", "only the Worker class works on clusters")
         return aioredis.Redis(
             **self._client_options(), retry=AsyncRetry(NoBackoff(), 0), **overrides
         )
@@ -159,6 +178,7 @@ def _from_options(options: dict[str, Any]) -> ConnectionSpec:
     for name, granted in _GRANTED.items():
         if name in options and options.pop(name) not in granted:
             raise UnsupportedOption(f"connection.{name}", "this value is not honoured")
+    nodes = _cluster(options)
     tls = options.pop("tls", options.pop("ssl", False))
     if isinstance(tls, dict) and tls:
         raise UnsupportedOption("connection.tls", "give ssl_ca_certs, ssl_cert_reqs and the like")
@@ -173,8 +193,37 @@ def _from_options(options: dict[str, Any]) -> ConnectionSpec:
     return ConnectionSpec(
         tls=tls is not False and tls is not None,
         tls_options=_tls_options(tls_options),
+        nodes=nodes,
         **options,
     )
+
+
+def _cluster(options: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Take `cluster` out of the options: true in any spelling, or a list of `{host, port}`."""
+    given = options.pop("cluster", None)
+    if given in {None, False, "", "0", "false", "no"} if not isinstance(given, list) else False:
+        return ()
+    if options.get("db") not in {None, 0, "0"} or "path" in options:
+        raise SettingsError("connection.cluster", "has database 0 only, and no Unix socket")
+    here = {"host": options.get("host", "localhost"), "port": options.get("port", 6379)}
+    try:
+        points = given if isinstance(given, list) else [here]
+        return tuple((str(point["host"]), int(point.get("port", 6379))) for point in points)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        problem = "must be true or a list of {host, port}"
+        raise SettingsError("connection.cluster", problem) from error
+
+
+def _from_cluster_client(client: aioredis.RedisCluster) -> ConnectionSpec:
+    manager = client.nodes_manager
+    settings = dict(manager.connection_kwargs)
+    kept = {name: settings[name] for name in (_PLAIN_OPTIONS | _SSL_OPTIONS) & settings.keys()}
+    points = [{"host": each.host, "port": each.port} for each in manager.startup_nodes.values()]
+    for name in ("host", "port", "db", "path"):
+        kept.pop(name, None)
+    kind = getattr(settings.get("connection_class"), "__name__", "")
+    tls = bool(settings.get("ssl")) or "SSL" in kind
+    return _from_options(kept | {"tls": tls, "cluster": points})
 
 
 def _tls_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from campaign_worker.queue.desk import JobDesk
 from campaign_worker.queue.fetch import Fetcher
 from campaign_worker.queue.finish import Finisher
 from campaign_worker.queue.flight import Tokens
+from campaign_worker.queue.home import Home
 from campaign_worker.queue.housekeeping import Housekeeper
 from campaign_worker.queue.intake import Intake
 from campaign_worker.queue.iterations import Iterations
@@ -34,7 +35,6 @@ from campaign_worker.queue.writer import QueueJobWriter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from campaign_worker.queue.connection import ConnectionSpec
     from campaign_worker.queue.options import WorkerOptions
     from campaign_worker.queue.report import Reporter
     from campaign_worker.queue.scripts import Script
@@ -54,16 +54,16 @@ class Engine:
         self, queue: str, process: Process, options: WorkerOptions, report: Reporter
     ) -> None:
         scripts = load_scripts()
-        spec = options.connection
         self._options = options
         self._report = report
         self.keys = keys = QueueKeys(queue, options.prefix)
+        self.home = home = Home(options.connection, keys)
         self.clock = RedisClock()
         self.tokens = Tokens()
         self.intake = Intake(self.clock, options.maximum_rate_limit_delay_ms)
         self.protocol = Protocol(keys, options, scripts, self.clock)
         self.link = Link(
-            spec,
+            home,
             self.clock,
             [script for name, script in scripts.items() if name not in RARE],
             on_connected=self._on_connected,
@@ -71,7 +71,7 @@ class Engine:
             on_error=report.error,
         )
         self.locks = LockRenewer(
-            spec,
+            home,
             keys,
             scripts["extendLocks"],
             duration_ms=options.lock_duration_ms,
@@ -89,7 +89,7 @@ class Engine:
         self.slots.iterations = self.iterations = self._iterations(scripts["updateJobScheduler"])
         self.fetcher = self._fetcher()
         self.slots.on_next = self.fetcher.take
-        self.blocker = self._blocker(spec)
+        self.blocker = self._blocker(home)
         self.sweep = self._sweep()
         self.ready = asyncio.Event()
         #: Set when nothing that waits for Redis can hope any longer.
@@ -130,9 +130,9 @@ class Engine:
         fetcher.block_seconds = self._options.drain_delay_seconds
         return fetcher
 
-    def _blocker(self, spec: ConnectionSpec) -> Blocker:
+    def _blocker(self, home: Home) -> Blocker:
         return Blocker(
-            spec,
+            home,
             self.keys.of("marker"),
             self.keys.client_name(self._options.name),
             on_marker=self._on_marker,

@@ -11,7 +11,15 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from campaign_worker.errors import CampaignWorkerError, RedisAway
 from campaign_worker.queue.protocol import Call
@@ -21,12 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from campaign_worker.queue.clock import RedisClock
-    from campaign_worker.queue.connection import ConnectionSpec
+    from campaign_worker.queue.home import Home
     from campaign_worker.queue.scripts import Script
     from campaign_worker.queue.wire import Argument
 
 #: A reply that takes longer than this means that the connection is dead.
 REPLY_TIMEOUT_SECONDS = 5.0
+#: A replica's answers, and those of a cluster's node that does not hold the queue, or not now.
+_ELSEWHERE = (ReadOnlyError, AskError, TryAgainError, ClusterDownError)
+#: A connection that ends sooner counts as another failed attempt.
+_LASTING_SECONDS = 1.0
 _FIRST_BACKOFF_SECONDS = 0.05
 _LAST_BACKOFF_SECONDS = 1.0
 
@@ -51,7 +63,7 @@ class Link:
 
     def __init__(
         self,
-        spec: ConnectionSpec,
+        home: Home,
         clock: RedisClock,
         scripts: Iterable[Script],
         *,
@@ -60,7 +72,7 @@ class Link:
         on_error: Callable[[BaseException], None],
     ) -> None:
         """`on_connected` runs on every new connection before `on_up` and before waiters go on."""
-        self._spec = spec
+        self._home = home
         self._clock = clock
         self._scripts = tuple(scripts)
         self._on_connected = on_connected
@@ -93,8 +105,13 @@ class Link:
                         self._on_error(error)
                     await asyncio.sleep(backoff.next())
                     continue
-                backoff, reported = Backoff(), False
+                reported = False
+                connected_at = time.monotonic()
                 await wire.lost.wait()
+                if time.monotonic() - connected_at < _LASTING_SECONDS:
+                    await asyncio.sleep(backoff.next())
+                else:
+                    backoff = Backoff()
         finally:
             if self._wire is not None:
                 await self._wire.aclose()
@@ -122,16 +139,28 @@ class Link:
             # Nothing was executed, so this is no repetition.
             script, keys, arguments, *_ = call
             return await self.command("EVAL", script.text, len(keys), *keys, *arguments)
-        if isinstance(refusal, ReadOnlyError) and self._wire is not None:
-            # The server has become a replica: a new connection finds the new primary.
-            self._wire.abort(refusal)
+        self._doubt(refusal)
         raise refusal
 
     async def command(self, *command: Argument) -> Any:
         """Run a plain command. Raises as `call`."""
         if self._wire is None:
             raise RedisAway("not connected")
-        return await self._wire.call(*command)
+        try:
+            return await self._wire.call(*command)
+        except ResponseError as refusal:
+            self._doubt(refusal)
+            raise
+
+    def _doubt(self, refusal: ResponseError) -> None:
+        """Drop a connection whose server is not, or no longer, the one to ask."""
+        if not isinstance(refusal, _ELSEWHERE):
+            return
+        if self._wire is not None and not self._wire.lost.is_set():
+            # A new connection finds the new primary.
+            self._on_error(refusal)
+            self._wire.abort(refusal)
+        raise RedisAway(f"the queue is elsewhere: {refusal}") from refusal
 
     async def sync_clock(self) -> None:
         """Measure Redis' clock against ours."""
@@ -148,10 +177,9 @@ class Link:
         if self._wire is not None:
             await self._wire.aclose()
             self._wire = None
+        spec = await self._home.find()
         wire = Wire(
-            self._spec.connection(),
-            reply_timeout_seconds=REPLY_TIMEOUT_SECONDS,
-            on_lost=self._down,
+            spec.connection(), reply_timeout_seconds=REPLY_TIMEOUT_SECONDS, on_lost=self._down
         )
         try:
             async with asyncio.timeout(REPLY_TIMEOUT_SECONDS):

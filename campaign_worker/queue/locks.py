@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import redis
 
     from campaign_worker.queue.abort import AbortSignal
-    from campaign_worker.queue.connection import ConnectionSpec
+    from campaign_worker.queue.home import Home
     from campaign_worker.queue.keys import QueueKeys
     from campaign_worker.queue.scripts import Script
     from shutdown import Deadline
@@ -63,7 +63,7 @@ class LockRenewer:
 
     def __init__(
         self,
-        spec: ConnectionSpec,
+        home: Home,
         keys: QueueKeys,
         script: Script,
         *,
@@ -71,7 +71,7 @@ class LockRenewer:
         renew_time_ms: int,
         hooks: RenewalHooks,
     ) -> None:
-        self._spec = spec
+        self._home = home
         self._keys = keys
         self._script = script
         self._duration_ms = duration_ms
@@ -134,10 +134,14 @@ class LockRenewer:
             self._beat = self._loop.call_later(self._beat_every, self._stamp)
 
     def _run(self) -> None:
-        client = self._spec.sync_client(max(0.2, min(2.0, self._interval / 2)))
+        timeout = max(0.2, min(2.0, self._interval / 2))
+        client = (spec := self._home.known).sync_client(timeout)
         wait = self._interval
         try:
             while not self._halt.wait(wait):
+                if self._home.known is not spec:
+                    client.close()
+                    client = (spec := self._home.known).sync_client(timeout)
                 with self._guard:
                     held = list(self._held.values())
                 wait = self._interval
