@@ -37,6 +37,9 @@ log = structlog.get_logger(__name__)
 HUNG_AFTER_LOCKS = 4
 """A loop that is blocked for so many lock durations has lost its jobs to others."""
 
+TRACKING_FLUSH_SECONDS = 1.0
+"""What events that came in during the stop have to get into Redis."""
+
 CLAIMLESS_SECONDS = 120.0
 """How long a ready worker may claim nothing although it could."""
 
@@ -65,8 +68,10 @@ class App:
         self._tally = Tally()
         self._listener = Fanout(PrometheusListener(registry), self._tally)
         self._lifecycle = Lifecycle(self._listener)
-        self._web = WebServer(settings.port, self, Exposition(registry))
         self._parts = Parts(settings, self._listener)
+        tracking = self._parts.tracking
+        routes = None if tracking is None else tracking.routes.table
+        self._web = WebServer(settings.port, self, Exposition(registry), routes)
         self._workers: list[Worker] = []
 
     async def run(self) -> int:
@@ -95,6 +100,9 @@ class App:
                     code = await self._stop(signals).run(deadline)
                     self._lifecycle.to(WorkerState.STOPPED)
                     await self._web.stop()
+                    if self._parts.tracking is not None:
+                        # To Redis only: Postgres was closed, and requests came in until now.
+                        await self._parts.tracking.close(Deadline.after(TRACKING_FLUSH_SECONDS))
                     await self._parts.redis.aclose()
                 return code
 
@@ -107,7 +115,11 @@ class App:
             consumed=self._lifecycle.consumed,
             in_flight=self._left(),
             last_claim_age_seconds=None if latest is None else time.monotonic() - latest,
-            held=(*self._parts.gate.reasons, *self._parts.breakers.reasons),
+            held=(
+                *self._parts.gate.reasons,
+                *self._parts.breakers.reasons,
+                *(self._parts.tracking.held if self._parts.tracking is not None else ()),
+            ),
             version=campaign_worker.__version__,
             instance=self._settings.instance_id,
         )
@@ -132,6 +144,10 @@ class App:
         await self._parts.leases.start()
         await self._parts.slowest.start()
         await self._parts.gate.start()
+        if self._parts.tracking is not None:
+            # Before the first claim: somebody may have unsubscribed while Postgres was away.
+            await wait_for("Postgres", self._parts.tracking.drain_unsubscribes)
+            await self._parts.tracking.start()
         await self._parts.resting.start()
         self._workers = [self._parts.build_worker(queue) for queue in self._settings.queues]
         self._parts.gate.attach(self._workers)
@@ -154,6 +170,7 @@ class App:
             background=[
                 *(self._parts.reconciler, self._parts.resting, self._parts.watch),
                 self._parts.gate,
+                *(self._parts.tracking.services if self._parts.tracking is not None else ()),
             ],
             ledger=self._parts.ledger,
             leases=self._parts.leases,

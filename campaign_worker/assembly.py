@@ -47,6 +47,7 @@ from campaign_worker.storage.recovery import PostgresRecovery
 from campaign_worker.storage.spool import RedisSpool, spool_key
 from campaign_worker.tracking.tokens import Keyring
 from campaign_worker.tracking.urls import TrackingUrls
+from campaign_worker.tracking_parts import TrackingParts
 from campaign_worker.watch import Watch
 from metrics import Fanout, Listener
 
@@ -80,6 +81,11 @@ class Parts:
         self.resting = Resting(self._queue_of)
         self.spool = RedisSpool(self.redis, spool_key(settings.bullmq_prefix))
         self._drain = Drain(self.spool, self.ledger.settle)
+        self.tracking = (
+            TrackingParts(settings, self.database, self.redis, listener)
+            if settings.tracking_base_url is not None
+            else None
+        )
         self.leases = Leases(self.ledger, lease_seconds=settings.lease_seconds)
         self.transports = self._build_transports()
         self.breakers = Breakers(
@@ -131,6 +137,8 @@ class Parts:
         await self.database.ping()
         with contextlib.suppress(RedisAway):
             await self._drain.run()
+        if self.tracking is not None:
+            await self.tracking.drain_unsubscribes()
 
     async def _probe_transport(self, name: str) -> None:
         """Raise while a transport is down, or rests."""

@@ -13,7 +13,7 @@ from campaign_worker.queue import ConnectionSpec
 from campaign_worker.queue.standing import Standing
 from campaign_worker.sequence.jobs import mail_job
 from campaign_worker.sequence.scheduler import Scheduler
-from campaign_worker.settings import AmbiguousSend, Pooler, Settings
+from campaign_worker.settings import AmbiguousSend, DatabaseSettings, Pooler, Settings
 from campaign_worker.startup import ping_redis
 from campaign_worker.storage.campaigns import Campaigns
 from campaign_worker.storage.database import Database, DatabaseOptions
@@ -55,7 +55,7 @@ class NoSuchCampaign(CampaignWorkerError):
     """There is no campaign of this id, or it cannot do what was asked."""
 
 
-def database_options(settings: Settings) -> DatabaseOptions:
+def database_options(settings: DatabaseSettings) -> DatabaseOptions:
     """Describe Postgres as the settings say."""
     return DatabaseOptions(
         dsn=settings.database_url.get_secret_value(),

@@ -19,6 +19,7 @@ from campaign_worker.cli import (
     resume,
     run,
     status,
+    track,
     version,
 )
 
@@ -33,6 +34,8 @@ Examples:
   campaign-worker migrate              bring the database to this version
 
   campaign-worker run                  work until SIGTERM, then drain and leave
+
+  campaign-worker track                only tracking links and webhooks, no mail
 
   campaign-worker enqueue 42           add a job per pending recipient
 
@@ -61,7 +64,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (run, demo, migrate, check, enqueue, pause, resume, recover, status, version):
+for module in (run, track, demo, migrate, check, enqueue, pause, resume, recover, status, version):
     app.command(module.NAME)(module.command)
 for group in (in_doubt, failed):
     app.add_typer(group.app, name=group.NAME)

@@ -7,6 +7,7 @@ from campaign_worker.settings.document import Shown, configuration_page, show
 from campaign_worker.settings.drain import Drain
 from campaign_worker.settings.kinds import (
     AmbiguousSend,
+    ClientHash,
     LogFormat,
     LogLevel,
     Pooler,
@@ -17,13 +18,14 @@ from campaign_worker.settings.kinds import (
     UnknownJobs,
 )
 from campaign_worker.settings.mailing import DEFAULT_TRANSPORT
-from campaign_worker.settings.model import Settings
+from campaign_worker.settings.model import Settings, TrackerSettings
 from campaign_worker.settings.stores import DatabaseSettings
 from campaign_worker.settings.webhooks import WebhookSettings
 
 __all__ = [
     "DEFAULT_TRANSPORT",
     "AmbiguousSend",
+    "ClientHash",
     "DatabaseSettings",
     "Drain",
     "LogFormat",
@@ -35,6 +37,7 @@ __all__ = [
     "Settings",
     "Shown",
     "SigningKey",
+    "TrackerSettings",
     "UnknownJobs",
     "WebhookSettings",
     "configuration_page",

@@ -17,6 +17,7 @@ from campaign_worker.settings.base import Base, about, variable_of
 from campaign_worker.settings.kinds import QueueSpec
 from campaign_worker.settings.mailing import MailSettings, TrackingSettings
 from campaign_worker.settings.model import ProcessSettings
+from campaign_worker.settings.recording import RecordingSettings
 from campaign_worker.settings.stores import DatabaseSettings, QueueSettings
 from campaign_worker.settings.webhooks import WebhookSettings
 
@@ -25,6 +26,7 @@ _GROUPS: tuple[tuple[str, type[Base]], ...] = (
     ("Redis and BullMQ", QueueSettings),
     ("Mail", MailSettings),
     ("Tracking", TrackingSettings),
+    ("What tracking keeps", RecordingSettings),
     ("Webhooks", WebhookSettings),
     ("Process", ProcessSettings),
 )

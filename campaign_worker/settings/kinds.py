@@ -40,6 +40,13 @@ class UnknownJobs(enum.StrEnum):
     FAIL = "fail"
 
 
+class ClientHash(enum.StrEnum):
+    """What is kept of a client's address."""
+
+    DAILY = "daily"
+    NONE = "none"
+
+
 class LogFormat(enum.StrEnum):
     """AUTO is console on a terminal, json elsewhere."""
 

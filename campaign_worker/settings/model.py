@@ -11,10 +11,13 @@ from campaign_worker.settings.base import Base
 from campaign_worker.settings.drain import Drain, drain_window
 from campaign_worker.settings.kinds import About, LogFormat, LogLevel, QueueSpec
 from campaign_worker.settings.mailing import MailSettings, TrackingSettings
+from campaign_worker.settings.recording import RecordingSettings
 from campaign_worker.settings.stores import DatabaseSettings, QueueSettings
 from campaign_worker.settings.webhooks import WebhookSettings
 
 _BY_RAILWAY = "Set by Railway."
+# docs.railway.com, Public Networking, Specs & Limits.
+_RAILWAYS_CLIENT_HEADER = "X-Real-IP"
 
 
 class ProcessSettings(Base):
@@ -52,7 +55,8 @@ class ProcessSettings(Base):
         default=8080,
         ge=1,
         le=65_535,
-        description="Port of /health, /ready and /metrics. Set by Railway.",
+        description="Port of /health, /ready and /metrics, of tracking links and webhooks. Set by "
+        "Railway.",
     )
     drain_seconds: Annotated[
         float | None, About(unit="s", default="30; 0 on Railway", example="60")
@@ -119,23 +123,21 @@ class ProcessSettings(Base):
 
 
 # pydantic validates the fields of the last base first: the validators below see what came before.
-class Settings(
+class TrackerSettings(
     ProcessSettings,
     WebhookSettings,
+    RecordingSettings,
     TrackingSettings,
-    MailSettings,
     QueueSettings,
     DatabaseSettings,
 ):
-    """Everything that the worker can be told. Read with `Settings.load()`."""
+    """Everything that a tracker can be told, which sends no mail."""
 
-    @field_validator("smtp_max_connections")
-    @classmethod
-    def _a_connection_for_each_job(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is None and "queues" in info.data:
-            queues: tuple[QueueSpec, ...] = info.data["queues"]
-            return sum(spec.concurrency for spec in queues)
-        return value
+    @property
+    def client_ip_header(self) -> str | None:
+        """The header that names the client, if there is a proxy that writes it."""
+        railways = _RAILWAYS_CLIENT_HEADER if self.on_railway else None
+        return self.tracking_client_ip_header or railways
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -155,3 +157,15 @@ class Settings(
                 f"{self.lock_duration_ms}: it costs Redis and finds lost jobs hardly sooner"
             )
         return tuple(found)
+
+
+class Settings(MailSettings, TrackerSettings):
+    """Everything that the worker can be told. Read with `Settings.load()`."""
+
+    @field_validator("smtp_max_connections")
+    @classmethod
+    def _a_connection_for_each_job(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is None and "queues" in info.data:
+            queues: tuple[QueueSpec, ...] = info.data["queues"]
+            return sum(spec.concurrency for spec in queues)
+        return value

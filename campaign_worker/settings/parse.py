@@ -13,6 +13,7 @@ from campaign_worker.settings.kinds import QueueSpec, Secret, SigningKey, Wrong
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 _LITERAL = re.compile(r"\[[0-9A-Fa-f:.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _KEY_LENGTH_MIN = 32
 _CONCURRENCY_MAX = 10_000
@@ -53,6 +54,13 @@ def queues(text: str, concurrency: int) -> tuple[QueueSpec, ...]:
     if len(set(names)) != len(names):
         raise Wrong("names a queue twice", "name each queue once")
     return tuple(specs)
+
+
+def header_name(text: str | None) -> str | None:
+    """Check the name of a header (RFC 9110, 5.1)."""
+    if text is not None and not _HEADER_NAME.fullmatch(text):
+        raise Wrong("is not the name of a header", "for example X-Real-IP")
+    return text
 
 
 def signing_keys(text: str) -> tuple[SigningKey, ...]:

@@ -19,10 +19,10 @@ PAGE: Final = 5000
 
 
 class Retention(StartStop):
-    """Archives events older than `days`, a page at a time, from start to stop; None: never."""
+    """Archives events older than `days`, a page at a time, from start to stop."""
 
     def __init__(
-        self, archive: EventArchive, days: int | None, *, every_seconds: float = EVERY_SECONDS
+        self, archive: EventArchive, days: int, *, every_seconds: float = EVERY_SECONDS
     ) -> None:
         super().__init__()
         self._archive = archive
@@ -32,19 +32,16 @@ class Retention(StartStop):
 
     async def run(self) -> int:
         """Archive all that is old enough; how many events. Raises errors.DatabaseAway."""
-        total = 0
-        while self._days is not None:
+        total, moved = 0, PAGE
+        while moved == PAGE:
             moved = await self._archive.archive(self._days, PAGE)
             total += moved
-            if moved < PAGE:
-                break
         if total:
             log.info("tracking events archived", events=total, older_than_days=self._days)
         return total
 
     async def _start(self) -> None:
-        if self._days is not None:
-            self._task = asyncio.create_task(self._run_for_ever(), name="retention of tracking")
+        self._task = asyncio.create_task(self._run_for_ever(), name="retention of tracking")
 
     async def _stop(self) -> None:
         task, self._task = self._task, None

@@ -1,0 +1,108 @@
+"""Builds what tracking consists of and joins it, for `run` and for `track`. Decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import redis.asyncio as aioredis
+
+from campaign_worker.errors import RedisAway
+from campaign_worker.mail.compose import normalize
+from campaign_worker.settings import ClientHash, TrackerSettings
+from campaign_worker.storage.database import Database
+from campaign_worker.storage.tracking import (
+    PostgresArchive,
+    PostgresEvents,
+    PostgresLinks,
+    PostgresUnsubscribes,
+)
+from campaign_worker.storage.tracking_stream import (
+    RedisLinks,
+    RedisStream,
+    events_key,
+    links_key,
+    unsubscribes_key,
+)
+from campaign_worker.tracking.classify import TIMING
+from campaign_worker.tracking.clients import ClientHashes
+from campaign_worker.tracking.destinations import Destinations
+from campaign_worker.tracking.drain import Drainer, StreamDrain
+from campaign_worker.tracking.limits import RateLimit
+from campaign_worker.tracking.recorder import Recorder
+from campaign_worker.tracking.retention import Retention
+from campaign_worker.tracking.routes import Clients, Limits, TrackingRoutes
+from campaign_worker.tracking.tokens import Keyring
+from metrics import Listener
+from shutdown import Deadline, StartStop
+
+_EVENTS = "events"
+_UNSUBSCRIBES = "unsubscribes"
+
+
+class TrackingParts:
+    """The parts of tracking in one process, each made once."""
+
+    def __init__(
+        self,
+        settings: TrackerSettings,
+        database: Database,
+        redis: aioredis.Redis,
+        listener: Listener,
+    ) -> None:
+        prefix = settings.bullmq_prefix
+        opens = PostgresEvents(database, TIMING)
+        leavers = PostgresUnsubscribes(database, normalize=normalize)
+        open_stream = RedisStream(redis, events_key(prefix))
+        leaver_stream = RedisStream(redis, unsubscribes_key(prefix))
+        self.events = Recorder(_EVENTS, opens, open_stream, listener)
+        self.unsubscribes = Recorder(_UNSUBSCRIBES, leavers, leaver_stream, listener)
+        self._leaver_drain = StreamDrain(_UNSUBSCRIBES, leaver_stream, leavers, listener)
+        open_drain = StreamDrain(_EVENTS, open_stream, opens, listener)
+        destinations = Destinations(
+            PostgresLinks(database),
+            RedisLinks(redis, links_key(prefix)),
+            lambda: self.events.store_away,
+        )
+        self.routes = TrackingRoutes(
+            Keyring(settings.tracking_signing_keys),
+            self.events,
+            self.unsubscribes,
+            destinations,
+            Limits(
+                RateLimit(settings.tracking_limit_per_link),
+                RateLimit(settings.tracking_limit_per_client),
+            ),
+            Clients(
+                ClientHashes(enabled=settings.tracking_client_hash is ClientHash.DAILY),
+                settings.client_ip_header,
+            ),
+            listener,
+        )
+        self.services: Sequence[StartStop] = (
+            destinations,
+            Drainer(self._leaver_drain),
+            Drainer(open_drain),
+            Retention(PostgresArchive(database), settings.tracking_retention_days),
+        )
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """What is away for tracking now."""
+        away = self.events.store_away or self.unsubscribes.store_away
+        return ("tracking: postgres",) if away else ()
+
+    async def drain_unsubscribes(self) -> None:
+        """Give Postgres the unsubscribes that wait in Redis: before claims. Raises DatabaseAway."""
+        with contextlib.suppress(RedisAway):
+            await self._leaver_drain.run()
+
+    async def start(self) -> None:
+        """Start what runs in the background."""
+        for service in self.services:
+            await service.start()
+
+    async def close(self, deadline: Deadline) -> None:
+        """Secure what is in memory; after the last request, before the stores are closed."""
+        await self.unsubscribes.close(deadline)
+        await self.events.close(deadline)
