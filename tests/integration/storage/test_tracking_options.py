@@ -9,6 +9,7 @@ from email.message import EmailMessage
 
 from campaign_worker.delivery.claims import CampaignContent, Claimed, Tracking
 from campaign_worker.delivery.model import Template
+from campaign_worker.delivery.settlements import MarkReleased
 from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
 from campaign_worker.mail.template_links import static_links
 from campaign_worker.settings.kinds import SigningKey
@@ -188,6 +189,21 @@ async def test_a_tracked_mail_leads_to_its_own_links(world: World) -> None:
     assert f'<a href="{URLS.unsubscribe(claim.id)}">no more</a>' in html
     assert html.index(URLS.open(claim.id)) < html.index("</body>")
     assert part_of(mail, "plain").strip() == f"See {C}. No more: {URLS.unsubscribe(claim.id)}"
+
+
+async def test_a_mail_claimed_again_by_another_replica_is_the_same_to_the_byte(
+    world: World,
+) -> None:
+    campaign = await campaign_of(world)
+    composer = MailComposer(ComposerOptions("News <news@example.org>", URLS))
+    contents = []
+    for _ in range(2):
+        claim = await claimed(claimer_of(world.database), campaign)
+        contents.append(composer.compose(claim).content)
+        await world.settle(claim, MarkReleased("interrupted"))
+        await world.execute("UPDATE $messages SET due_at = now()")
+    assert contents[0] == contents[1]
+    assert len(await link_rows(world)) == 3
 
 
 async def test_a_campaign_may_track_its_text_and_no_opens(world: World) -> None:
