@@ -18,6 +18,7 @@ pytestmark = pytest.mark.node
 # 4.x wakes no idle worker: ours looks by itself this often (docs/conformance.md).
 V4_LOOKS_EVERY_MS = 1000
 SLACK_MS = 600
+CLOCKS_MS = 20
 
 
 def mail(name: str, **opts: Any) -> dict[str, Any]:
@@ -62,7 +63,8 @@ async def test_delayed_and_urgent_jobs_reach_an_idle_worker_in_time(
             ended = await app.ended(job_id)
             waited = ended["processedOn"] - ended["timestamp"]
             due = opts.get("delay", 0)
-            assert due <= waited < due + late, name
+            # Node's clock wrote one of the times and Redis' the other.
+            assert due - CLOCKS_MS <= waited < due + late, name
 
 
 async def test_nothing_is_lost_that_falls_due_while_the_queue_is_paused(
