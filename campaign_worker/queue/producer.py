@@ -144,7 +144,7 @@ class Producer:
 
     def survey(self) -> Survey:
         """Begin a look over the queue for many jobs."""
-        return Survey(self._keys, self._run, self._page)
+        return Survey(self._keys, self._run, self._page, self._index)
 
     def aside(self) -> Aside:
         """Give what puts off many jobs at once, and calls them back."""
@@ -197,6 +197,14 @@ class Producer:
             return [_text(job_id) for job_id in await asked]
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise RedisAway(str(error)) from error
+
+    async def _index(self, key: str, entry: str) -> int | None:
+        asked: Any = self._client.lpos(key, entry, rank=-1)
+        try:
+            found: int | None = await asked
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise RedisAway(str(error)) from error
+        return found
 
     async def _run(self, calls: Sequence[Call], refusals: tuple[int, ...] = ()) -> list[Any]:
         replies: list[Any] = []
