@@ -25,9 +25,9 @@ _GONE, _NO_PARENT, _SCHEDULED = -1, -5, -8
 #: Kinds of dependencies, the command that reads a page of each, and the key that holds them.
 _KINDS = {
     "processed": ("HSCAN", ":processed"),
-    "unprocessed": ("SSCAN", ":dependencies"),
     "ignored": ("HSCAN", ":failed"),
     "failed": ("ZRANGE", ":unsuccessful"),
+    "unprocessed": ("SSCAN", ":dependencies"),
 }
 _PAGE = 20
 

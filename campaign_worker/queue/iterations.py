@@ -17,6 +17,7 @@ import msgpack
 from redis.exceptions import ResponseError
 
 from campaign_worker.errors import NoNextIteration, RedisAway
+from campaign_worker.queue.backoff import normalize
 from campaign_worker.queue.cron import parse
 from campaign_worker.queue.jobopts import to_stored
 from campaign_worker.queue.jsonvalue import to_json
@@ -153,6 +154,7 @@ def next_opts(
     return {
         "attempts": 0,
         **job.opts,
+        "backoff": normalize(job.opts.get("backoff")),
         "jobId": f"repeat:{job.repeat_job_key}:{due_ms}",
         "delay": max(0, (due_ms or 0) - now_ms),
         "timestamp": now_ms,

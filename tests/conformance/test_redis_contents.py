@@ -3,226 +3,188 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from campaign_worker.queue import DelayedError, Job, UnrecoverableError, WaitingError, Worker
+from campaign_worker.queue import Worker
 from campaign_worker.queue.keys import QueueKeys
 from tests.conformance.conftest import StartNodeWorker
 from tests.conformance.contents import dump, events
-from tests.conformance.harness import App, job
+from tests.conformance.harness import App
+from tests.conformance.plans import Plans, backoff
+from tests.conformance.scenarios import GROUPS, Scenario
 from tests.support import eventually
 
 pytestmark = pytest.mark.node
 
 NAME = "w"
-VALUES: dict[str, Any] = {
-    "nothing": None,
-    "values": [
-        *(True, 7, 1.5, "größer", None, {"deep": [float("nan"), float("inf")]}),
-        *(datetime.fromtimestamp(0, UTC), b"ab"),
-    ],
-    "text": "text",
-    "false": False,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Scenario:
-    """`jobs` as the app adds them before a worker is there; `ends`: how many end, however.
-
-    With `children` the only job is their parent. `stalled`: the first one is active already, of a
-    worker that has died.
-    """
-
-    jobs: list[dict[str, Any]]
-    ends: int = 1
-    worker: dict[str, Any] = dataclasses.field(default_factory=dict)
-    children: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    stalled: bool = False
-
-
-def planned(*plan: str, **opts: Any) -> dict[str, Any]:
-    return job({"plan": list(plan)}, **opts)
-
-
-FIXED = {"type": "fixed", "delay": 30}
-EXPONENTIAL = {"type": "exponential", "delay": 20}
-SCENARIOS = {
-    "completes": Scenario([planned("complete"), planned("nothing")], 2),
-    "fails-once": Scenario([planned("fail", "complete", attempts=3, backoff=FIXED)]),
-    "fails-once-no-backoff": Scenario([planned("fail", "complete", attempts=2)]),
-    "fails-once-lifo": Scenario([planned("fail", "complete", attempts=2, lifo=True)]),
-    "fails-once-prioritized": Scenario([planned("fail", "complete", attempts=2, priority=4)]),
-    "fails-for-good": Scenario([planned("fail", attempts=3, backoff=EXPONENTIAL)]),
-    "fails-without-attempts": Scenario([planned("fail")]),
-    "gives-up": Scenario([planned("give up", attempts=3, backoff=FIXED)]),
-    "no-stacktraces": Scenario([planned("fail", attempts=2, stackTraceLimit=0)]),
-    "one-stacktrace": Scenario([planned("fail", attempts=3, stackTraceLimit=1)]),
-    "removed-when-complete": Scenario([planned("complete", removeOnComplete=True)] * 2, 2),
-    "keeps-one-complete": Scenario([planned("complete", removeOnComplete=1)] * 3, 3),
-    "keeps-by-age": Scenario(
-        [planned("complete", removeOnComplete={"age": 60, "count": 2})] * 3, 3
-    ),
-    "removed-when-failed": Scenario([planned("fail", removeOnFail=True)]),
-    "keeps-one-failed": Scenario([planned("fail", removeOnFail=1)] * 2, 2),
-    "worker-keeps-one": Scenario(
-        [planned("complete"), planned("complete"), planned("fail"), planned("fail")],
-        4,
-        {"removeOnComplete": {"count": 1}, "removeOnFail": {"count": 1}},
-    ),
-    "delayed": Scenario([planned("complete", delay=60)]),
-    "prioritized": Scenario(
-        [planned("complete", priority=priority) for priority in (3, 1, 2)]
-        + [planned("complete"), planned("complete", lifo=True)],
-        5,
-    ),
-    "reports": Scenario([planned("report", keepLogs=5)]),
-    "progress": Scenario([planned("progress")]),
-    "values": Scenario([planned("values"), planned("text"), planned("false")], 3),
-    "waits": Scenario([planned("wait", "complete")]),
-    "waits-prioritized": Scenario([planned("wait", "complete", priority=4)]),
-    "own-backoff": Scenario([planned("fail", attempts=9, backoff={"type": "own"})]),
-    "started-out": Scenario([planned("fail", attempts=3)], worker={"maxStartedAttempts": 1}),
-    "stalled": Scenario([planned("complete")], stalled=True),
-    "stalled-too-often": Scenario(
-        [planned("complete", attempts=3)], worker={"maxStalledCount": 0}, stalled=True
-    ),
-    "keeps-by-limit": Scenario(
-        [planned("complete", removeOnComplete={"age": 60, "count": 3, "limit": 1})] * 5, 5
-    ),
-    "keeps-by-age-of-0": Scenario([planned("fail", removeOnFail={"age": 0})] * 2, 2),
-    "later": Scenario([planned("later", "complete")]),
-    "deduplicated": Scenario([planned("complete", deduplication={"id": "one"})]),
-    "flow": Scenario(
-        [planned("complete", jobId="parent")],
-        3,
-        children=[
-            planned("complete", jobId="good"),
-            planned("fail", jobId="bad", ignoreDependencyOnFailure=True),
-        ],
-    ),
-    "flow-fails": Scenario(
-        [planned("complete", jobId="parent")],
-        2,
-        children=[planned("fail", jobId="bad", failParentOnFailure=True)],
-    ),
-    "metrics": Scenario(
-        [planned("complete"), planned("fail")], 2, {"metrics": {"maxDataPoints": 10}}
-    ),
-}
-
-
-async def process(job: Job, token: str) -> Any:
-    """Do what worker.mjs does."""
-    plan = job.data.get("plan", ["complete"])
-    match plan[min(job.attempts_started, len(plan)) - 1]:
-        case "complete":
-            return {"outcome": "sent", "text": "größer", "attempt": job.attempts_made}
-        case "fail":
-            raise RuntimeError(f"no, attempt {job.attempts_made}")
-        case "give up":
-            raise UnrecoverableError("never")
-        case "report":
-            await job.update_progress({"done": 50})
-            await job.log("half-way")
-            await job.update_data({**job.data, "changed": True})
-            return "reported"
-        case "wait":
-            await job.move_to_wait(token)
-            raise WaitingError
-        case "nothing" | "values" | "text" | "false" as what:
-            return VALUES[what]
-        case "progress":
-            for progress in (10, "half", True):
-                await job.update_progress(progress)
-            return 0
-        case "later":
-            await job.move_to_delayed(time.time_ns() // 1_000_000 + 50, token)
-            raise DelayedError
-        case _:
-            raise RuntimeError("unknown plan")
-
-
-async def backoff(attempt: int, kind: str, error: BaseException, job: Job) -> float:
-    """Do what worker.mjs does."""
-    return -1 if attempt > 2 else 10 * attempt
+ENDS = {"completed", "failed", "removed"}
+ENOUGH_SECONDS = 20
 
 
 class Runs:
     """Adds the jobs of all scenarios, waits for their ends, and takes what is in Redis then."""
 
-    def __init__(self, app: App, client: redis.asyncio.Redis, prefix: str) -> None:
+    def __init__(
+        self,
+        app: App,
+        client: redis.asyncio.Redis,
+        prefix: str,
+        scenarios: Mapping[str, Scenario],
+    ) -> None:
         self._app = app
-        self._client = client
+        self._client: Any = client
         self._prefix = prefix
+        self._scenarios = scenarios
 
     async def add(self) -> None:
-        for queue, scenario in SCENARIOS.items():
-            if scenario.children:
-                children = [{**child, "queueName": queue} for child in scenario.children]
-                tree = {**scenario.jobs[0], "queueName": queue, "children": children}
-                await self._app.call("flow", tree)
-            else:
-                first, *_ = await self._app.add(*scenario.jobs, queue=queue)
-                if scenario.stalled:
-                    await self._stall(queue, first)
+        for each in self._scenarios.items():
+            await self._add(*each)
 
-    async def _stall(self, queue: str, job_id: str) -> None:
+    async def _add(self, queue: str, scenario: Scenario) -> None:
         keys = QueueKeys(queue, self._prefix)
-        await self._client.rpoplpush(keys.of("wait"), keys.of("active"))
-        await self._client.sadd(keys.of("stalled"), job_id)
+        for name, *arguments in scenario.first:
+            await self._app.call(name, *(_timed(each) for each in arguments), queue)
+        if scenario.children:
+            await self._app.call("flow", _tree(queue, scenario.jobs[0], scenario.children))
+        elif scenario.jobs:
+            await self._app.add(*(self._related(queue, one) for one in scenario.jobs), queue=queue)
+        if scenario.fields:
+            first = await self._client.lindex(keys.of("wait"), -1)
+            await self._client.hset(keys.job(first), mapping=scenario.fields)
+        if scenario.stalled:
+            stalled = await self._client.rpoplpush(keys.of("wait"), keys.of("active"))
+            await self._client.sadd(keys.of("stalled"), stalled)
+
+    def _related(self, queue: str, job: dict[str, Any]) -> dict[str, Any]:
+        parent = job["opts"].get("parent")
+        if parent is None:
+            return job
+        parent = {**parent, "queue": f"{self._prefix}:{queue}"}
+        return {**job, "opts": {**job["opts"], "parent": parent}}
+
+    async def go_on(self) -> None:
+        """Add the jobs that come while others are active, and tell those."""
+        added = {queue: one for queue, one in self._scenarios.items() if one.during}
+        await asyncio.gather(*(self._go_on(*each) for each in added.items()))
+
+    async def _go_on(self, queue: str, scenario: Scenario) -> None:
+        active = QueueKeys(queue, self._prefix).of("active")
+        first = await eventually(lambda: self._client.lindex(active, 0), says=f"{queue} active")
+        for one in scenario.during:
+            await self._app.add(one, queue=queue)
+        await self._app.call("release", first, queue)
 
     async def ended(self) -> bool:
-        for queue, scenario in SCENARIOS.items():
-            told = await events(self._client, self._prefix, queue)
-            ended = [one["event"] for one in told if one["event"] in {"completed", "failed"}]
-            assert len(ended) == scenario.ends, (queue, told)
-            # Popped by a worker that has found nothing more to do.
-            assert not await self._client.exists(f"{self._prefix}:{queue}:marker"), queue
+        states = [await self._ended(*each) for each in self._scenarios.items()]
+        going_on = [state for state in states if state]
+        assert not going_on, going_on
         return True
+
+    async def _ended(self, queue: str, scenario: Scenario) -> str:
+        """Say what goes on in a queue; nothing when all has come to its end."""
+        told = await events(self._client, self._prefix, queue)
+        ended = [one["event"] for one in told if one["event"] in ENDS]
+        if len(ended) != scenario.ends:
+            return f"{queue}: {ended}"
+        # Popped by a worker that has found nothing more to do; run out; done.
+        for kind in ("marker", "limiter", "active"):
+            if await self._client.exists(f"{self._prefix}:{queue}:{kind}"):
+                return f"{queue}: {kind}"
+        return ""
 
     async def take(self) -> dict[str, dict[str, Any]]:
         """Take everything out of Redis, so that the same can happen again."""
-        taken = {queue: await dump(self._client, self._prefix, queue) for queue in SCENARIOS}
+        taken = {queue: await dump(self._client, self._prefix, queue) for queue in self._scenarios}
+        for keys in taken.values():
+            # A worker of ours that is closed while it waits puts back what it may have popped.
+            keys.pop("marker", None)
         await self._client.flushdb()
         # The app has announced itself when it started.
         for queue, keys in taken.items():
-            await self._client.hset(f"{self._prefix}:{queue}:meta", mapping=keys["meta"]["content"])
+            kept = {"opts.maxLenEvents", "version"} & keys["meta"]["content"].keys()
+            fields = {field: keys["meta"]["content"][field] for field in kept}
+            await self._client.hset(f"{self._prefix}:{queue}:meta", mapping=fields)
         return taken
 
+    async def by_node(self, start: StartNodeWorker, **options: Any) -> dict[str, dict[str, Any]]:
+        """Let a Node Worker do it, and take what that leaves."""
+        await self.add()
+        async with start(*self._scenarios, each=self._options(), **options):
+            await self.go_on()
+            await eventually(self.ended, ENOUGH_SECONDS)
+        return await self.take()
 
+    async def by_us(self, url: str) -> dict[str, dict[str, Any]]:
+        """Let our Worker do it, and take what that leaves."""
+        await self.add()
+        settings = {"backoffStrategy": backoff}
+        connection = {"connection": url, "prefix": self._prefix, "settings": settings}
+        workers = []
+        for queue, options in self._options().items():
+            plans = Plans(self._client, self._prefix)
+            workers.append(plans.attach(Worker(queue, plans.process, {**connection, **options})))
+        try:
+            await self.go_on()
+            await eventually(self.ended, ENOUGH_SECONDS)
+        finally:
+            await asyncio.gather(*(worker.close() for worker in workers))
+        return await self.take()
+
+    def _options(self) -> dict[str, Any]:
+        return {queue: {"name": NAME, **one.worker} for queue, one in self._scenarios.items()}
+
+
+def _timed(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"$in"}:
+            return time.time_ns() // 1_000_000 + value["$in"]
+        return {name: _timed(each) for name, each in value.items()}
+    return value
+
+
+def _tree(queue: str, job: dict[str, Any], children: list[dict[str, Any]]) -> dict[str, Any]:
+    below = [_tree(queue, child, child.get("children", [])) for child in children]
+    return {**job, "queueName": queue, "children": below}
+
+
+@pytest.mark.parametrize("group", GROUPS)
 async def test_our_worker_leaves_in_redis_what_a_node_worker_leaves(
+    group: str,
     app6: App,
     node_worker: StartNodeWorker,
     redis_client: redis.asyncio.Redis,
     redis_url: str,
     prefix: str,
 ) -> None:
-    runs = Runs(app6, redis_client, prefix)
-    options = {queue: {"name": NAME, **one.worker} for queue, one in SCENARIOS.items()}
-    await runs.add()
-    async with node_worker(*SCENARIOS, each=options):
-        await eventually(runs.ended, 10)
-    by_node = await runs.take()
+    runs = Runs(app6, redis_client, prefix, GROUPS[group])
+    by_node = await runs.by_node(node_worker)
+    by_us = await runs.by_us(redis_url)
+    different = differences(by_node, by_us)
+    assert not different, "\n".join(different)
+    if group == "jobs":
+        _check_that_much_was_compared(by_node)
 
-    await runs.add()
-    settings = {"backoffStrategy": backoff}
-    connection: dict[str, Any] = {"connection": redis_url, "prefix": prefix, "settings": settings}
-    workers = [Worker(queue, process, {**connection, **one}) for queue, one in options.items()]
-    try:
-        await eventually(runs.ended, 10)
-    finally:
-        await asyncio.gather(*(worker.close() for worker in workers))
-    by_us = await runs.take()
-    for queue in SCENARIOS:
-        assert by_us[queue] == by_node[queue], queue
-    _check_that_much_was_compared(by_node)
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Say where two values differ, one line for each place."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        places = sorted(one.keys() | other.keys())
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        places = list(range(len(one)))
+    else:
+        return [] if one == other else [f"{path}: {one!r} / {other!r}"]
+    one, other = dict(_items(one)), dict(_items(other))
+    found = [differences(one.get(at), other.get(at), f"{path}/{at}") for at in places]
+    return [line for lines in found for line in lines]
+
+
+def _items(value: Any) -> Any:
+    return value.items() if isinstance(value, dict) else enumerate(value)
 
 
 def _check_that_much_was_compared(taken: dict[str, dict[str, Any]]) -> None:

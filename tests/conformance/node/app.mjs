@@ -60,6 +60,15 @@ const calls = {
     flows ??= new FlowProducer(base);
     return (await flows.add(tree)).job.id;
   },
+  schedule: async (id, repeat, template, name) =>
+    (await queueOf(name).upsertJobScheduler(id, repeat, template)).id,
+  concurrency: (limit, name) => queueOf(name).setGlobalConcurrency(limit),
+  limit: (max, duration, name) => queueOf(name).setGlobalRateLimit(max, duration),
+  rest: (ms, name) => queueOf(name).rateLimit(ms),
+  async release(id, name) {
+    const job = await queueOf(name).getJob(id);
+    await job.updateData({ ...job.data, go: true });
+  },
   pause: (name) => queueOf(name).pause(),
   resume: (name) => queueOf(name).resume(),
   isPaused: (name) => queueOf(name).isPaused(),
