@@ -77,8 +77,9 @@ bench-stop: venv ## how fast an idle worker is gone, and a job handed back is pi
 	@$(BIN)/python -m bench.stop $(ARGS)
 
 .PHONY: docs
-docs: venv ## write docs/configuration.md from the settings classes
+docs: venv ## write docs/configuration.md and the reference of contracts from their classes
 	$(BIN)/python -m campaign_worker.settings --write-docs
+	$(BIN)/python -m campaign_worker.contract
 
 .PHONY: dist
 dist: venv ## build wheel and source archive into dist/

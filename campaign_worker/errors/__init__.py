@@ -3,7 +3,8 @@
 CampaignWorkerError
 ├── SettingsError            a setting is missing or wrong: names it and how to mend it
 │   ├── InvalidSettings      all that is wrong with the settings, at once
-│   └── UnsupportedOption    a BullMQ option that is not honoured yet
+│   ├── UnsupportedOption    a BullMQ option that is not honoured yet
+│   └── ContractError        contract.toml is wrong, or does not fit the database: names the lines
 ├── ScriptsChanged           a Lua script of the bullmq package is not the one we know
 ├── JobGone                  a job that is to be written to is no longer in Redis
 ├── JobNotHeld               a job's lock is gone, or somebody else's
@@ -18,6 +19,7 @@ CampaignWorkerError
 ├── Away                     something of ours is out of reach; no attempt is spent on it
 │   ├── RedisAway
 │   ├── DatabaseAway
+│   │   └── ContractBroken   a statement of contract.toml does not fit the database any more
 │   ├── ProviderAway         a mail provider's server does not say whether a webhook is its own
 │   └── TransportDown        an SMTP server or an API cannot be reached, or refuses us
 │       └── TooManyBounces   it calls too many recipients dead to be believed
@@ -39,6 +41,7 @@ from __future__ import annotations
 
 from campaign_worker.errors.away import (
     Away,
+    ContractBroken,
     DatabaseAway,
     ProviderAway,
     RedisAway,
@@ -76,6 +79,8 @@ from campaign_worker.errors.rows import (
 )
 from campaign_worker.errors.starting import (
     BinaryMissing,
+    ContractError,
+    ContractProblem,
     CredentialsRefused,
     DemoFailed,
     EmbeddedServerError,
@@ -91,6 +96,9 @@ __all__ = [
     "Away",
     "BinaryMissing",
     "CampaignWorkerError",
+    "ContractBroken",
+    "ContractError",
+    "ContractProblem",
     "CredentialsRefused",
     "DatabaseAway",
     "DemoFailed",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from campaign_worker.errors.root import CampaignWorkerError
 
 
@@ -33,6 +35,37 @@ class InvalidSettings(SettingsError):
 
 class UnsupportedOption(SettingsError):
     """A BullMQ option that this worker does not honour; refused rather than ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContractProblem:
+    """One fault of a contract: `line` counts from 1, `place` is a path as `load.recipients.query`.
+
+    `mend` says what to do, "" where the problem says it.
+    """
+
+    file: str
+    line: int
+    place: str
+    problem: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        """One line, as editors read it: file:line."""
+        mend = f" ({self.mend})" if self.mend else ""
+        return f"{self.file}:{self.line}: {self.place}: {self.problem}{mend}"
+
+
+class ContractError(SettingsError):
+    """The contract is wrong, or does not fit the database; `problems` holds each fault."""
+
+    def __init__(self, problems: tuple[ContractProblem, ...]) -> None:
+        super().__init__("CONTRACT", problems[0].problem, problems[0].mend)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        """One line for each problem."""
+        return "\n".join(str(problem) for problem in self.problems)
 
 
 class ScriptsChanged(CampaignWorkerError):

@@ -126,11 +126,23 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLimit:
+    """At most `max` jobs in `duration_ms`, over all workers of a queue."""
+
+    max: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """One queue that `run` works on, and how many of its jobs run at once in this process."""
+    """One queue that `run` works on, and how many of its jobs run at once in this process.
+
+    `limit`: its own; None: LIMITER_MAX, if that is set.
+    """
 
     name: str
     concurrency: int
+    limit: QueueLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

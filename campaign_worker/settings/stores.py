@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
@@ -130,6 +131,11 @@ class QueueSettings(Base):
             unit="ms", default="no limit", check=">= 1; together with LIMITER_MAX", example="1000"
         ),
     ] = Field(default=None, ge=1, description="The window of LIMITER_MAX (`limiter.duration`).")
+    contract: Annotated[Path | None, About(default="none", example="contract.toml")] = Field(
+        default=None,
+        description="The file that describes an existing app: its queues (instead of QUEUES), jobs "
+        "and tables; see docs/contract.md. Without it our own tables serve.",
+    )
     unknown_jobs: UnknownJobs = Field(
         default=UnknownJobs.PARK,
         description="Jobs whose name nobody here knows: park puts them off by 5 minutes without "
