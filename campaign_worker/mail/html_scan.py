@@ -27,8 +27,11 @@ VOID = frozenset({
 
 _RAW_END = {
     name: re.compile(f"</{name}(?=[\\s/>])", re.IGNORECASE)
-    for name in ("script", "style", "title", "textarea", "iframe", "noembed", "noframes")
+    for name in ("script", "style", "title", "textarea", "iframe", "noembed", "noframes", "xmp")
 }
+# Its content has no end, and like that of xmp it is shown as it is.
+_PLAINTEXT = "plaintext"
+_SHOWN_RAW = {"xmp", _PLAINTEXT}
 _REFERENCE = re.compile(r"&(?:#[0-9]++;?|#[xX][0-9a-fA-F]++;?|([A-Za-z][A-Za-z0-9]*+)(;|=)?)")
 
 
@@ -135,7 +138,9 @@ def scan(source: str) -> Iterator[Text | Open | Close]:
             yield Close(name, position)
         else:
             yield Open(name, source[match.end() : end - 1], match.end())
-            end = _raw_end(source, name, end)
+            start, end = end, _raw_end(source, name, end)
+            if name in _SHOWN_RAW and start < end:
+                yield Text(source[start:end])
         start = position = end
     yield from _text(source[start:])
 
@@ -173,6 +178,8 @@ def _tag_end(source: str, position: int, *, balanced: bool) -> tuple[int, bool]:
 
 def _raw_end(source: str, name: str, position: int) -> int:
     """Skip the content of elements that hold no mark-up; what is not closed goes to the end."""
+    if name == _PLAINTEXT:
+        return max(position, len(source))
     pattern = _RAW_END.get(name)
     if pattern is None:
         return position

@@ -140,6 +140,8 @@ def test_a_link_leads_through_the_tracker(source: str, expected: str) -> None:
         "<script>\"<a href='https://a.example'>\"</script>",
         '<textarea><a href="https://a.example"></textarea>',
         '<title><a href="https://a.example"></title>',
+        '<xmp><a href="https://a.example"></xmp>',
+        '<plaintext><a href="https://a.example"></plaintext>',
         'text https://a.example and href="https://b.example"',
         '<a title="x""> href="https://a.example" <b title="z">',
         '<a href="https://a.example',

@@ -37,6 +37,11 @@ from campaign_worker.mail.text import from_html
         ("<head><title>no</title></head>yes", "yes"),
         ("<style>p{}</style><SCRIPT>if (a</b) no</SCRIPT >yes", "yes"),
         ("yes<script>no", "yes"),
+        ("<textarea><b>no</textarea>yes", "yes"),
+        ("<xmp><b>&amp;</xmp> x", "<b>&amp; x"),
+        ("<plaintext><b></plaintext>", "<b></plaintext>"),
+        ("<!-->yes", "yes"),
+        ('<p title="a""><b title="no">yes', "yes"),
         ("<div style='display: NONE'><div>no</div>no</div>yes", "yes"),
         ('<span style="max-height:0px;">no</span>yes', "yes"),
         ('<p style="max-height:0.5em">yes</p>', "yes"),
@@ -75,6 +80,7 @@ def test_html_becomes_readable_text(source: str, expected: str) -> None:
         ),
         ('<ul><li><a href="https://x.example/">x.example</a></ul>', "  - x.example"),
         ('<a title="a>b" href="https://x.example">t</a>', "t (https://x.example)"),
+        ('<a href="https://x.example?a&copy=1&amp;b">t</a>', "t (https://x.example?a&copy=1&b)"),
     ],
 )
 def test_links_keep_their_address(source: str, expected: str) -> None:
