@@ -332,7 +332,7 @@ SCHEDULERS = {
     "every-with-offset": scheduled({"every": 150, "offset": 30, "limit": 2}, ends=2),
     "every-from-a-date": scheduled({"every": 120, "startDate": {"$in": 150}, "limit": 2}, ends=2),
     "every-until-a-date": scheduled({"every": HOUR, "endDate": {"$in": 2 * HOUR}}, ends=1),
-    "cron": scheduled({"pattern": "* * * * * *", "limit": 2}, ends=2),
+    "cron": scheduled({"pattern": "* * * * * *", "immediately": True, "limit": 2}, ends=2),
     "cron-in-a-zone": scheduled(
         {"pattern": NEW_YEAR, "tz": "America/New_York", "immediately": True}, ends=1
     ),
@@ -357,3 +357,4 @@ GROUPS = {
     "deduplication": DEDUPLICATION,
     "schedulers": SCHEDULERS,
 }
+SCENARIOS = {queue: one for group in GROUPS.values() for queue, one in group.items()}
