@@ -10,11 +10,40 @@ import asyncpg
 import pytest
 
 from campaign_worker.embedded.smtp_server import SmtpSink
+from tests.conformance.feature_list import FEATURES
+from tests.conformance.features import MAJORS
 from tests.conformance.harness import App, NodeWorker, OurWorker, Post, environment_of
+from tests.conformance.table import PAGE, PROVES, TableWriter
 from tests.fixtures.node import NodeBullMQ, connection_of
 
 StartWorker = Callable[..., AbstractAsyncContextManager[OurWorker]]
 StartNodeWorker = Callable[..., AbstractAsyncContextManager[NodeWorker]]
+
+OPTION = "--write-conformance"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(OPTION, action="store_true", help="write the table in docs/conformance.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "feature(name): a case of a feature of feature_list.py")
+    collects = not hasattr(config, "workerinput")
+    if collects and config.getoption(OPTION, default=False):
+        config.pluginmanager.register(TableWriter(FEATURES, PAGE), "conformance-table")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        marker = item.get_closest_marker("feature")
+        if marker is None or not isinstance(item, pytest.Function):
+            continue
+        (name,) = marker.args
+        if name not in FEATURES:
+            raise pytest.UsageError(f"{item.nodeid}: no feature {name!r} in feature_list.py")
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        major = params.get("bullmq", MAJORS[-1])
+        item.user_properties.append((PROVES, [name, major, item.originalname]))
 
 
 @pytest.fixture
