@@ -10,10 +10,12 @@ from campaign_worker.mail.compose import normalize
 from campaign_worker.storage.tracking import PostgresEvents, PostgresUnsubscribes
 from campaign_worker.tracking.classify import TIMING, EventKind, Visitor
 from campaign_worker.tracking.events import TrackingEvent, new_event_id
+from metrics import TrackingAnswered, TrackingDropped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from metrics import Event
     from tests.integration.storage.kit import Seeded, World
 
 LONG_AFTER = TIMING.prefetch_seconds_after_send + 60.0
@@ -101,3 +103,24 @@ class Tracked:
     async def assert_true(self) -> None:
         """Hold that counts are what rows say."""
         assert await self.world.campaigns.untrue_counts() == []
+
+
+class Heard:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def batches(self) -> list[int]:
+        """Give the sizes of the batches that were answered."""
+        return [
+            sum(event.counts.values())
+            for event in self.events
+            if isinstance(event, TrackingAnswered)
+        ]
+
+    def dropped(self) -> int:
+        return sum(event.count for event in self.events if isinstance(event, TrackingDropped))
