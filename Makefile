@@ -64,6 +64,10 @@ check: lint types imports test ## all of the above
 bench-queue: venv ## no-op jobs: our worker, Node's, the package's (ARGS='--jobs 3000 --runs 1', --idle, --latency, --memory)
 	@$(BIN)/python -m bench.queue $(ARGS)
 
+.PHONY: bench-track
+bench-track: venv ## opens and clicks: our tracker, and a Node one that inserts per request (ARGS='--runs 1 --trackers ours')
+	@$(BIN)/python -m bench.track $(ARGS)
+
 .PHONY: chaos-deploy
 chaos-deploy: venv ## replace a replica every 5 s while 20,000 mails go out (ARGS='--mails 4000 --interval 2 --seed 7')
 	@$(BIN)/python -m tests.chaos.deploy $(ARGS)

@@ -1,0 +1,1 @@
+"""Our tracker against a Node one that inserts per request: `python -m bench.track`."""
