@@ -48,8 +48,10 @@ def test_the_example_is_a_contract() -> None:
             "concurrency = 20",
             'concurrency = "many"',
             "concurrency = 20",
-            "queues.campaign.concurrency: should be a valid integer,"
-            + " unable to parse string as an integer",
+            (
+                "queues.campaign.concurrency: should be a valid integer,"
+                " unable to parse string as an integer"
+            ),
         ),
         (
             "concurrency = 20",
@@ -88,8 +90,10 @@ def test_the_example_is_a_contract() -> None:
             'sent = "SENT"',
             "",
             "[write.states]",
-            "write.states: has no word for sent"
-            + " (a Node worker beside this one would send such mails again)",
+            (
+                "write.states: has no word for sent"
+                " (a Node worker beside this one would send such mails again)"
+            ),
         ),
     ],
 )
