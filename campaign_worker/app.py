@@ -19,6 +19,7 @@ from campaign_worker.settings import Settings
 from campaign_worker.startup import ping_redis, wait_for
 from campaign_worker.state import Lifecycle, WorkerState
 from campaign_worker.stopping import Stop, Tally
+from campaign_worker.tracking_parts import webhook_handlers
 from campaign_worker.web import Health, WebServer
 from metrics import Exposition, Fanout, PrometheusListener, process_registry
 from shutdown import (
@@ -70,7 +71,10 @@ class App:
         self._lifecycle = Lifecycle(self._listener)
         self._parts = Parts(settings, self._listener)
         tracking = self._parts.tracking
-        routes = None if tracking is None else tracking.routes.table
+        routes = {
+            **webhook_handlers(settings, self._parts.database, self._listener),
+            **({} if tracking is None else tracking.routes.table),
+        }
         self._web = WebServer(settings.port, self, Exposition(registry), routes)
         self._workers: list[Worker] = []
 

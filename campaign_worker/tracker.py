@@ -18,7 +18,7 @@ from campaign_worker.settings import TrackerSettings
 from campaign_worker.startup import ping_redis, wait_for
 from campaign_worker.state import Lifecycle, WorkerState
 from campaign_worker.storage.database import Database
-from campaign_worker.tracking_parts import TrackingParts
+from campaign_worker.tracking_parts import TrackingParts, webhook_handlers
 from campaign_worker.web import Health, WebServer
 from metrics import Exposition, Fanout, PrometheusListener, ShutdownPhaseEnded, process_registry
 from shutdown import (
@@ -70,7 +70,11 @@ class Tracker:
         self._redis = connection.client(socket_timeout=_REDIS_REPLY_SECONDS)
         self._database = Database(database_options(settings))
         self._parts = TrackingParts(settings, self._database, self._redis, self._listener)
-        self._web = WebServer(settings.port, self, Exposition(registry), self._parts.routes.table)
+        routes = {
+            **webhook_handlers(settings, self._database, self._listener),
+            **self._parts.routes.table,
+        }
+        self._web = WebServer(settings.port, self, Exposition(registry), routes)
 
     async def run(self) -> int:
         """Start, serve, stop; the exit code. The process has to end with it."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import redis.asyncio as aioredis
 
 from campaign_worker.errors import RedisAway
 from campaign_worker.mail.compose import normalize
-from campaign_worker.settings import ClientHash, TrackerSettings
+from campaign_worker.settings import ClientHash, TrackerSettings, WebhookSettings
 from campaign_worker.storage.database import Database
+from campaign_worker.storage.feedback import PostgresFeedback
 from campaign_worker.storage.tracking import (
     PostgresArchive,
     PostgresEvents,
@@ -33,6 +34,8 @@ from campaign_worker.tracking.recorder import Recorder
 from campaign_worker.tracking.retention import Retention
 from campaign_worker.tracking.routes import Clients, Limits, TrackingRoutes
 from campaign_worker.tracking.tokens import Keyring
+from campaign_worker.tracking.webhooks import webhook_table
+from campaign_worker.web import Handler
 from metrics import Listener
 from shutdown import Deadline, StartStop
 
@@ -106,3 +109,11 @@ class TrackingParts:
         """Secure what is in memory; after the last request, before the stores are closed."""
         await self.unsubscribes.close(deadline)
         await self.events.close(deadline)
+
+
+def webhook_handlers(
+    settings: WebhookSettings, database: Database, listener: Listener
+) -> Mapping[str, Handler]:
+    """Give the handlers of what providers report; none where no secret is set."""
+    store = PostgresFeedback(database, normalize=normalize, listener=listener)
+    return webhook_table(settings, store, listener)

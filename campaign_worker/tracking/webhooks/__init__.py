@@ -14,7 +14,7 @@ from campaign_worker.tracking.webhooks.feedback import (
     Report,
     SoftBounce,
 )
-from campaign_worker.tracking.webhooks.routes import webhook_routes
+from campaign_worker.tracking.webhooks.routes import webhook_table
 
 __all__ = [
     "Complaint",
@@ -26,5 +26,5 @@ __all__ = [
     "Recorded",
     "Report",
     "SoftBounce",
-    "webhook_routes",
+    "webhook_table",
 ]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from campaign_worker.errors import (
     DatabaseAway,
@@ -46,6 +46,12 @@ STORE_SECONDS: Final = 10.0
 """SNS waits 15 s for an answer, Svix as long."""
 
 RETRY_AFTER_SECONDS: Final = 30
+_HEADERS: Final = {
+    # RFC 9110, 11.6.1; a client may send the user and password of its URL only when it is asked.
+    401: {"WWW-Authenticate": 'Basic realm="webhooks"'},
+    405: {"Allow": "POST"},
+    503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+}
 _LOG_EVERY_SECONDS: Final = 60.0
 
 
@@ -68,17 +74,18 @@ class Webhooks:
         self._listener = listener
         self._logged_at = -_LOG_EVERY_SECONDS
 
-    async def handle(self, request: web.Request) -> web.Response:
-        """Answer one webhook."""
-        source, name = self._source_of(request.match_info["provider"])
-        answer = _Answer(404, "unknown") if source is None else await self._answer(source, request)
-        self._listener.on_event(WebhookReceived(name, answer.result))
+    async def handle(self, request: web.BaseRequest, name: str) -> web.Response:
+        """Answer one webhook of the provider of that name."""
+        source, provider = self._source_of(name)
+        if source is None:
+            answer = _Answer(404, "unknown")
+        elif request.method != hdrs.METH_POST:
+            answer = _Answer(405, "no_post")
+        else:
+            answer = await self._answer(source, request, provider)
+        self._listener.on_event(WebhookReceived(provider, answer.result))
         headers = {"Cache-Control": "no-store"}
-        if answer.status == web.HTTPUnauthorized.status_code:
-            # RFC 9110, 11.6.1; SNS sends the user and password of its URL only when it is asked.
-            headers["WWW-Authenticate"] = 'Basic realm="webhooks"'
-        if answer.status == web.HTTPServiceUnavailable.status_code:
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        headers |= _HEADERS.get(answer.status, {})
         return web.json_response({"result": answer.result}, status=answer.status, headers=headers)
 
     def _source_of(self, name: str) -> tuple[Source | None, str]:
@@ -89,23 +96,23 @@ class Webhooks:
             return None, "unknown"
         return self._sources.get(provider), provider.value
 
-    async def _answer(self, source: Source, request: web.Request) -> _Answer:
+    async def _answer(self, source: Source, request: web.BaseRequest, provider: str) -> _Answer:
         try:
             body = await _read(request)
             if body is None:
                 return _Answer(413, "too_large")
             return await self._taken(await source.read(request.headers, body))
         except WebhookForged as error:
-            self._log("webhook refused", request, error)
+            self._log("webhook refused", provider, error)
             return _Answer(401, "forged")
         except (WebhookMalformed, web.RequestPayloadError) as error:
-            self._log("webhook not understood", request, error)
+            self._log("webhook not understood", provider, error)
             return _Answer(400, "malformed")
         except RowRefused as error:
-            self._log("webhook not taken by Postgres", request, error)
+            self._log("webhook not taken by Postgres", provider, error)
             return _Answer(422, "refused")
         except (DatabaseAway, ProviderAway, TimeoutError) as error:
-            self._log("webhook put off", request, error)
+            self._log("webhook put off", provider, error)
             return _Answer(503, "away")
 
     async def _taken(self, told: Sequence[Feedback]) -> _Answer:
@@ -120,28 +127,32 @@ class Webhooks:
         new = Recorded.APPLIED in recorded
         return _Answer(200, (Recorded.APPLIED if new else Recorded.KNOWN).value)
 
-    def _log(self, event: str, request: web.Request, error: Exception) -> None:
+    def _log(self, event: str, provider: str, error: Exception) -> None:
         # Counted each time; said now and then, so that nobody can fill the log.
         now = time.monotonic()
         if now - self._logged_at >= _LOG_EVERY_SECONDS:
             self._logged_at = now
-            provider = request.match_info["provider"]
             log.warning(event, provider=provider, problem=str(error) or type(error).__name__)
 
 
-def webhook_routes(
+Handler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+"""Answers a request whose path goes on with this text; the text has no query."""
+
+
+def webhook_table(
     settings: WebhookSettings,
     store: FeedbackStore,
     listener: Listener,
     *,
     fetcher: Fetcher | None = None,
     now: Callable[[], float] = time.time,
-) -> list[web.RouteDef]:
-    """Build the route for the providers whose secrets are set; none of them, no route."""
+) -> dict[str, Handler]:
+    """Build the handler of /webhooks/..., by the first part of its path.
+
+    It knows the providers whose secrets are set; where none is, there is no handler.
+    """
     sources = _sources(settings, fetcher or HttpsFetcher(), now)
-    if not sources:
-        return []
-    return [web.post("/webhooks/{provider}", Webhooks(sources, store, listener).handle)]
+    return {"webhooks": Webhooks(sources, store, listener).handle} if sources else {}
 
 
 def _sources(
@@ -160,7 +171,7 @@ def _sources(
     return sources
 
 
-async def _read(request: web.Request) -> bytes | None:
+async def _read(request: web.BaseRequest) -> bytes | None:
     """Read the body, whatever the server's own bound is; None when it is too large."""
     if (request.content_length or 0) > MAX_BODY:
         return None
