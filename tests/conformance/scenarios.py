@@ -234,6 +234,8 @@ FLOWS = {
 
 # Long against what a job takes on a busy machine, so that no job ends when the limit has.
 EACH = {"limiter": {"max": 1, "duration": 250}}
+# Only a worker with a limiter, or with one for all in the queue's meta, looks at the queue's limit.
+MANY = {"limiter": {"max": 100, "duration": 250}}
 LIMITS = {
     "limited": Scenario([planned("complete")] * 3, 3, EACH),
     "limited-to-two": Scenario(
@@ -242,9 +244,10 @@ LIMITS = {
     "limited-prioritized": Scenario([planned("complete", priority=n) for n in (2, 1)], 2, EACH),
     "limited-with-retries": Scenario([planned("fail", "complete", attempts=2)], 1, EACH),
     "limited-for-all-workers": Scenario([planned("complete")] * 3, 3, first=[("limit", 1, 250)]),
-    "limited-by-a-job": Scenario([planned("limit", "complete"), planned("complete")], 2),
-    "limited-by-a-job-prioritized": Scenario([planned("limit", "complete", priority=4)]),
-    "limited-by-the-app": Scenario([planned("complete")], first=[("rest", 80)]),
+    "limited-by-a-job": Scenario([planned("limit", "complete"), planned("complete")], 2, MANY),
+    "limited-by-a-job-prioritized": Scenario([planned("limit", "complete", priority=4)], 1, MANY),
+    "limited-by-a-job-without-limiter": Scenario([planned("limit", "complete")]),
+    "limited-by-the-app": Scenario([planned("complete")], 1, MANY, first=[("rest", 80)]),
     "one-at-a-time": Scenario(
         [planned("complete"), planned("complete", priority=2), planned("complete", delay=40)],
         3,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from campaign_worker.queue import Worker
 from campaign_worker.queue.keys import QueueKeys
 from tests.conformance.conftest import StartNodeWorker
 from tests.conformance.contents import dump, events
-from tests.conformance.harness import App
+from tests.conformance.harness import App, NodeWorker
 from tests.conformance.plans import Plans, backoff
-from tests.conformance.scenarios import GROUPS, Scenario
+from tests.conformance.scenarios import GROUPS, SCENARIOS, Scenario
+from tests.fixtures.node import NodeBullMQ, connection_of
 from tests.support import eventually
 
 pytestmark = pytest.mark.node
@@ -168,6 +170,26 @@ async def test_our_worker_leaves_in_redis_what_a_node_worker_leaves(
     assert not different, "\n".join(different)
     if group == "jobs":
         _check_that_much_was_compared(by_node)
+
+
+async def test_it_is_the_same_under_a_prefix_in_braces(
+    node_bullmq: Callable[[int], NodeBullMQ],
+    redis_client: redis.asyncio.Redis,
+    redis_url: str,
+    prefix: str,
+) -> None:
+    braced = f"{prefix}:{{mails}}"
+    connection = connection_of(redis_url)
+
+    def start(*queues: str, each: Any) -> AbstractAsyncContextManager[NodeWorker]:
+        given = {"prefix": braced, "queues": queues, "each": each}
+        return NodeWorker.started(node_bullmq(6), connection=connection, **given)
+
+    names = ("fails-once", "flow-fails-parent", "every-with-colons", "limited-by-a-job")
+    async with App.started(node_bullmq(6), redis_url, braced) as app:
+        runs = Runs(app, redis_client, braced, {name: SCENARIOS[name] for name in names})
+        different = differences(await runs.by_node(start), await runs.by_us(redis_url))
+        assert not different, "\n".join(different)
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
