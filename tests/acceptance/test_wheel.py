@@ -61,7 +61,10 @@ def test_the_installed_command_works_outside_of_the_sources(
 
 
 def test_what_run_and_check_import_needs_no_extra(installed: Path, tmp_path: Path) -> None:
-    modules = "import campaign_worker.app, campaign_worker.check; print('imported')"
+    modules = (
+        "import campaign_worker.app, campaign_worker.check, campaign_worker.tracker;"
+        " import campaign_worker.tracking.webhooks.ses_source; print('imported')"
+    )
     assert ran(installed / "python", "-c", modules, cwd=tmp_path) == "imported\n"
 
 
