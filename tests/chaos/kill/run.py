@@ -50,7 +50,7 @@ FAMILIES: dict[str, Family] = {
     "postgres-away": Family(faults.postgres_away),
     "clocks": Family(
         faults.random_kills,
-        {"clocks": (120.0, -120.0), "delay_ms": 1500, "follow_up_seconds": 2},
+        {"clocks": (120.0, -120.0), "delay_ms": 3000, "follow_up_seconds": 2},
     ),
     "rivals": Family(faults.rivals, {"latency_ms": 150.0}),
 }

@@ -58,8 +58,8 @@ IMPATIENT = {
 class Plan:
     """The options of a run.
 
-    `follow_up_seconds`: after the first mail; None: no follow-up. `delay_ms`: of first mails' jobs.
-    `clocks`: by how many seconds workers' clocks are wrong.
+    `follow_up_seconds`: after the first mail; None: no follow-up. `delay_ms`: the longest of first
+    mails' jobs. `clocks`: by how many seconds workers' clocks are wrong.
     """
 
     seed: int = 1
@@ -150,11 +150,15 @@ class World:
         self.enqueued += WAVE * self._steps
         # Rows first, jobs second, both idempotent: as `campaign-worker enqueue` does.
         await self._fan_out(campaign.id)
-        due_ms = time.time_ns() // 1_000_000 + self.plan.delay_ms
-        self._not_before |= dict.fromkeys(campaign.addresses.values(), due_ms)
         options = {**NODE_OPTIONS, "removeOnComplete": True}
-        jobs = [mail_job(campaign.id, recipient, 0) for recipient in campaign.recipients]
-        specs = [JobSpec(job.name, job.data, job.id, options, self.plan.delay_ms) for job in jobs]
+        specs = []
+        now_ms = time.time_ns() // 1_000_000
+        for recipient, email in campaign.addresses.items():
+            # Some are due while others are not: whoever takes one may think the rest is due too.
+            delay_ms = self.random.randint(0, self.plan.delay_ms)
+            self._not_before[email] = now_ms + delay_ms
+            job = mail_job(campaign.id, recipient, 0)
+            specs.append(JobSpec(job.name, job.data, job.id, options, delay_ms))
         while True:
             try:
                 async with self.site.redis() as client:
