@@ -178,6 +178,27 @@ async def test_node_reads_what_we_leave_and_finds_the_worker(
     assert took < (2000 if bullmq.major == 4 else 700)
 
 
+async def test_a_worker_is_found_again_after_it_has_lost_its_connections(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    async def process(job: Job, token: str) -> None:
+        return None
+
+    async def found() -> str:
+        clients = await queue.client.client_list()
+        name = queue.keys.client_name("w7")
+        return "".join(str(each["id"]) for each in clients if each["name"] == name)
+
+    start_worker(process, name="w7")
+    before = await eventually(found)
+    await queue.client.client_kill_filter(_id=before)
+    assert await eventually(found) != before
+    await queue.client.client_kill_filter(_type="normal", skipme=True)
+    await eventually(found)
+    await queue.add()
+    await eventually(lambda: _completed(queue, 1))
+
+
 async def _promoted(queue: Inspector) -> bool:
     counts = await queue.counts()
     return "delayed" not in counts and "active" not in counts
