@@ -1,13 +1,14 @@
 """`make chaos-kill`: what is lost, doubled or miscounted when workers are killed at random.
 
 Ends with one JSON object; the exit code is 0 if it shows what the policy promises. Progress goes to
-stderr. A kill at random takes about a third of a second, one at a named point about half a second.
+stderr. A kill takes about a third of a second, at random moments as well as at named points.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime as dt
 import logging
 import sys
 import tempfile
@@ -59,6 +60,7 @@ def main() -> int:
     parser.add_argument("--latency-ms", type=float, default=20.0, help="of each 250")
     parser.add_argument("--keep", type=Path, help="keep the workers' logs here")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--row", action="store_true", help="on stderr, for docs/guarantees.md")
     options = parser.parse_args()
     # aiosmtpd logs whole dialogues.
     logging.getLogger("mail").setLevel(logging.CRITICAL)
@@ -73,6 +75,9 @@ def main() -> int:
         folder = options.keep or Path(temporary)
         tell = None if options.quiet else _say
         report = asyncio.run(run(plan, options.fault, options.kills, folder, tell=tell))
+    if options.row:
+        told = [one for one in sys.argv[1:] if one not in ("--row", "--quiet")]
+        sys.stderr.write(f"{report.to_row(' '.join(told), dt.datetime.now(dt.UTC).date())}\n")
     sys.stdout.write(f"{report.to_json()}\n")
     return 0 if report.good else 1
 

@@ -6,6 +6,7 @@ What was enqueued, what the SMTP server accepted, what Postgres says, what Redis
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -82,6 +83,18 @@ class Report:
     def to_json(self) -> str:
         """Return one line."""
         return json.dumps(dataclasses.asdict(self))
+
+    def to_row(self, arguments: str, day: dt.date) -> str:
+        """Return the row of this run in the table of docs/guarantees.md."""
+        faults = [f"{self.kills:,} kills"] if self.kills else []
+        faults += [f"{self.cuts:,} other faults"] if self.cuts else []
+        figures = [self.lost, self.duplicated, self.miscounted, self.stuck, self.early]
+        cells = [
+            *(str(day), f"`{arguments}`", ", ".join(faults), f"{self.mails:,}"),
+            *(f"{figure:,}" for figure in figures),
+            f"{self.in_doubt:,} ({self.in_doubt_limit:,})",
+        ]
+        return f"| {' | '.join(cells)} |"
 
     @property
     def good(self) -> bool:
