@@ -6,6 +6,7 @@ import pytest
 
 from tests.integration.storage.kit import World, world_of
 from tests.integration.tracking.kit import Tracked
+from tests.integration.tracking.site import Site, site_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,3 +23,10 @@ async def world(database_url: str) -> AsyncIterator[World]:
 def tracked(world: World) -> Tracked:
     """Return words for what is tracked, over the same database."""
     return Tracked(world)
+
+
+@pytest.fixture
+async def site(world: World, redis_url: str, prefix: str) -> AsyncIterator[Site]:
+    """Return the tracking routes on a port, over the same database."""
+    async with site_of(world.database, redis_url, prefix) as site:
+        yield site
