@@ -9,6 +9,7 @@ import typer
 
 from campaign_worker.cli import (
     check,
+    contract,
     demo,
     enqueue,
     failed,
@@ -49,6 +50,8 @@ Examples:
 
   campaign-worker failed list          mails that failed and may be tried again
 
+  campaign-worker contract check       does contract.toml fit an existing app?
+
   campaign-worker demo                 all of it on this machine, no settings
 
 Exit codes: 0 ok, 1 failed or forced, 2 wrong usage, 70 fault of the program, 75 ended by the
@@ -66,7 +69,7 @@ app = typer.Typer(
 )
 for module in (run, track, demo, migrate, check, enqueue, pause, resume, recover, status, version):
     app.command(module.NAME)(module.command)
-for group in (in_doubt, failed):
+for group in (in_doubt, failed, contract):
     app.add_typer(group.app, name=group.NAME)
 
 __all__ = ["app"]
