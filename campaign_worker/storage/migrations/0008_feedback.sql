@@ -22,11 +22,11 @@ CREATE INDEX feedback_events_message ON {schema}.feedback_events (message_id)
 -- SES has one with something before and after it.
 CREATE FUNCTION {schema}.provider_id(detail text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
-    SELECT substring(detail FROM
-        '(?:[0-9a-f]{16}-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:-[0-9]{6})?')
+    SELECT substring(detail FROM '[0-9a-f-]{36,64}')
 $$;
+-- LIKE, because it is tried on every mail that is sent, and costs a tenth of the pattern.
 CREATE INDEX messages_provider_id ON {schema}.messages ({schema}.provider_id(detail))
-    WHERE state = 'sent' AND {schema}.provider_id(detail) IS NOT NULL;
+    WHERE state = 'sent' AND detail LIKE '%-____-____-____-____________%';
 
 -- A campaign's Message-ID names its row; that of a self-contained mail may be a hash of its key.
 CREATE INDEX messages_message_id ON {schema}.messages (message_id) WHERE idempotency_key IS NOT NULL;

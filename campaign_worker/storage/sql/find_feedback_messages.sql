@@ -15,7 +15,7 @@ CROSS JOIN LATERAL (
         WHERE x.idempotency_key IS NOT NULL AND x.message_id = w.message_id
         UNION ALL
         SELECT x.id, 3 FROM {schema}.messages x
-        WHERE x.state = 'sent' AND {schema}.provider_id(x.detail) IS NOT NULL
+        WHERE x.state = 'sent' AND x.detail LIKE '%-____-____-____-____________%'
           AND {schema}.provider_id(x.detail) = w.provider_id
         UNION ALL
         (SELECT x.id, 4 FROM {schema}.recipients k JOIN {schema}.messages x ON x.recipient_id = k.id
