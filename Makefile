@@ -76,6 +76,10 @@ chaos-deploy: venv ## replace a replica every 5 s while 20,000 mails go out (ARG
 chaos-kill: venv ## SIGKILL workers while mails go out, and compare the books (ARGS='--kills 1000 --seed 7')
 	@$(BIN)/python -m tests.chaos.kill $(ARGS)
 
+.PHONY: chaos-track
+chaos-track: venv ## 100,000 opens and clicks, Postgres stopped for 10 s, a tracker killed (ARGS='--requests 10000 --seed 7')
+	@$(BIN)/python -m tests.chaos.track $(ARGS)
+
 .PHONY: bench-stop
 bench-stop: venv ## how fast an idle worker is gone, and a job handed back is picked up (ARGS='--runs 50')
 	@$(BIN)/python -m bench.stop $(ARGS)

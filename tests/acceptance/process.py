@@ -1,4 +1,4 @@
-"""A `campaign-worker run` as a process of its own: its signals, its log lines, its HTTP answers."""
+"""A `campaign-worker run` or `track` as a process of its own: signals, log lines, HTTP answers."""
 
 from __future__ import annotations
 
@@ -23,18 +23,24 @@ _MAIN = "from campaign_worker.__main__ import main\nmain()"
 class WorkerProcess:
     """One worker; `env` holds its settings. stdout and stderr go to one file.
 
-    `before`: Python that its process runs first, to bring a fault with it.
+    `before`: Python that its process runs first, to bring a fault with it. `command`: run or track.
     """
 
     def __init__(
-        self, name: str, env: Mapping[str, str], folder: Path, *, before: str = ""
+        self,
+        name: str,
+        env: Mapping[str, str],
+        folder: Path,
+        *,
+        before: str = "",
+        command: str = "run",
     ) -> None:
         self.name = name
         self.port = free_port()
         folder.mkdir(parents=True)
         self._process = ChildProcess(
             name,
-            [sys.executable, "-c", f"{before}\n{_MAIN}", "run"],
+            [sys.executable, "-c", f"{before}\n{_MAIN}", command],
             folder / "worker.log",
             env=clean_environment({**env, "PORT": str(self.port), "INSTANCE_ID": name}),
             # Where no .env of a developer lies.

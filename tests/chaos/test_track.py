@@ -1,0 +1,169 @@
+"""The short form of `make chaos-track`, and what its judge finds when something is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.chaos.track.judge import COUNTS, Books, Row, Verdict, judge, unmatched
+from tests.chaos.track.plan import Class, Kind, Planner
+from tests.chaos.track.run import Result
+from tests.chaos.track.sender import Attempt, Promise
+from tests.fixtures.mailed import Mailed
+
+ROOT = Path(__file__).parents[2]
+TROUBLES = ("lost", "invented", "misclassed", "miscounted", "misled", "left_in_redis")
+MAILED = Mailed((1,), tuple(range(1, 50)), {1: "https://a.example/1", 2: "https://a.example/2"})
+
+
+@pytest.mark.slow
+def test_4000_requests_are_counted_exactly_beside_a_stop_of_postgres_and_a_kill() -> None:
+    options = ["--requests", "4000", "--pace", "800", "--stop-seconds", "2", "--seed", "3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.chaos.track", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = done.stdout.splitlines()
+    figures = json.loads(line)
+    assert [figures[trouble] for trouble in TROUBLES] == [0] * len(TROUBLES)
+    assert (figures["requests"], figures["kills"]) == (4000, 1)
+    assert figures["rows"] > 3000
+
+
+def test_a_seed_fixes_what_is_asked_and_as_many_as_are_wanted() -> None:
+    visits = Planner(MAILED, 5).visits(1000)
+    assert sum(len(visit.shots) for visit in visits) == 1000
+    assert visits == Planner(MAILED, 5).visits(1000)
+    assert visits != Planner(MAILED, 6).visits(1000)
+    forged = [shot for visit in visits for shot in visit.shots if shot.status == 404]
+    assert len(forged) > 50
+    assert all(shot.kind is None for shot in forged)
+
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+OPEN = Kind(1, "open", None, head=False, agent="a person's")
+CLICK = Kind(2, "click", 7, head=False, agent="a person's")
+OTHER = Kind(2, "click", 8, head=False, agent="a person's")
+HEAD = Kind(3, "click", 7, head=True, agent="a person's")
+GET = Kind(3, "click", 7, head=False, agent="a person's")
+LEAVE = Kind(4, "unsubscribe", None, head=False, agent="Gmail Actions")
+SEEN_AS = {
+    **dict.fromkeys((OPEN, CLICK, OTHER, GET, LEAVE), Class.HUMAN),
+    HEAD: Class.SCANNER,
+}
+#: In seconds: a person opens twice and clicks; a scanner clicks two links; HEAD, then GET.
+ASKED = ((OPEN, 0), (OPEN, 9), (CLICK, 20), (CLICK, 40), (OTHER, 40.5), (HEAD, 60), (GET, 61))
+SCANNED = (40, 40.5, 60, 61)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def attempt(kind: Kind, seconds: float, promise: Promise = Promise.KEPT) -> Attempt:
+    return Attempt(kind, promise, at(seconds - 0.1).timestamp(), at(seconds + 0.1).timestamp())
+
+
+def row(kind: Kind, seconds: float) -> Row:
+    seen_as = Class.SCANNER if seconds in SCANNED else Class.HUMAN
+    return Row(kind, seen_as.value, at(seconds))
+
+
+ATTEMPTS = [*(attempt(kind, seconds) for kind, seconds in ASKED), attempt(LEAVE, 80)]
+TRUE = Books(
+    rows=[*(row(kind, seconds) for kind, seconds in ASKED), row(LEAVE, 80)],
+    firsts={1: (at(0), None), 2: (at(20), at(20)), 3: (None, None), 4: (None, None)},
+    counts=dict(zip(COUNTS, (2, 0, 2, 1, 4, 1, 1), strict=True)),
+    left=frozenset({4}),
+    untrue=0,
+)
+NOTHING_WRONG = Verdict(0, 0, 0, 0)
+
+
+def test_books_that_are_true_are_found_true() -> None:
+    assert judge(TRUE, ATTEMPTS, SEEN_AS) == NOTHING_WRONG
+
+
+@pytest.mark.parametrize("place", range(len(ATTEMPTS)))
+def test_a_row_that_is_missing_is_lost_and_one_that_is_there_twice_is_invented(place: int) -> None:
+    rows = list(TRUE.rows)
+    one = rows.pop(place)
+    assert judge(dataclasses.replace(TRUE, rows=rows), ATTEMPTS, SEEN_AS).lost == 1
+    twice = [*rows, one, one]
+    assert judge(dataclasses.replace(TRUE, rows=twice), ATTEMPTS, SEEN_AS).invented == 1
+
+
+def test_what_was_not_promised_may_be_there_or_not_but_not_twice() -> None:
+    attempts = [*ATTEMPTS, attempt(OPEN, 90, Promise.OPEN)]
+    assert judge(TRUE, attempts, SEEN_AS) == NOTHING_WRONG
+    once = dataclasses.replace(
+        TRUE, rows=[*TRUE.rows, row(OPEN, 90)], counts={**TRUE.counts, "open_count": 3}
+    )
+    assert judge(once, attempts, SEEN_AS) == NOTHING_WRONG
+    twice = dataclasses.replace(once, rows=[*once.rows, row(OPEN, 90.01)])
+    assert judge(twice, attempts, SEEN_AS).invented == 1
+
+
+def test_a_row_outside_of_the_time_of_its_request_is_another() -> None:
+    rows = [row(OPEN, 0.5), *TRUE.rows[1:]]
+    verdict = judge(dataclasses.replace(TRUE, rows=rows), ATTEMPTS, SEEN_AS)
+    assert (verdict.lost, verdict.invented) == (1, 1)
+
+
+@pytest.mark.parametrize("place", range(len(ATTEMPTS)))
+def test_a_wrong_class_is_found(place: int) -> None:
+    rows = list(TRUE.rows)
+    rows[place] = dataclasses.replace(rows[place], seen_as=Class.PREFETCH.value)
+    assert judge(dataclasses.replace(TRUE, rows=rows), ATTEMPTS, SEEN_AS).misclassed == 1
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    **{name: {"counts": {**TRUE.counts, name: TRUE.counts[name] + 1}} for name in COUNTS},
+    "first open": {"firsts": {**TRUE.firsts, 1: (at(9), None)}},
+    "first click": {"firsts": {**TRUE.firsts, 2: (at(20), at(40))}},
+    "somebody has not left": {"left": frozenset()},
+    "somebody has left": {"left": frozenset({4, 5})},
+    "counts are not those of the rows": {"untrue": 1},
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_count_or_time_is_found(what: str) -> None:
+    books = dataclasses.replace(TRUE, **WRONG[what])
+    assert judge(books, ATTEMPTS, SEEN_AS).miscounted == 1
+
+
+spans = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)).map(sorted), max_size=4)
+
+
+@given(spans=spans, points=st.lists(st.integers(0, 6), max_size=4))
+def test_no_other_choice_matches_more(spans: list[list[int]], points: list[int]) -> None:
+    given_spans = [(float(begin), float(end)) for begin, end in spans]
+    size = min(len(spans), len(points))
+    best = max(
+        sum(begin <= point <= end for (begin, end), point in zip(chosen, order, strict=True))
+        for chosen in itertools.combinations(given_spans, size)
+        for order in itertools.permutations(points, size)
+    )
+    left = unmatched(given_spans, [float(point) for point in points])
+    assert left == (len(spans) - best, len(points) - best)
+
+
+def test_a_run_fails_for_each_trouble_and_without_its_kill() -> None:
+    good = Result(0, 0, 0, 0, 0, 0, 100, 90, 5, 5, 5, 1, 10.0, 1.0, 2.0, 3.0)
+    assert good.faults() == []
+    assert len(Result(1, 1, 1, 1, 1, 1, 100, 90, 0, 0, 0, 0, 10.0, 1.0, 2.0, 3.0).faults()) == 7
