@@ -84,19 +84,20 @@ def our_worker(redis_url: str, database_url: str, smtp_sink: SmtpSink, prefix: s
 def node_worker(
     node_bullmq: Callable[[int], NodeBullMQ], redis_url: str, prefix: str
 ) -> StartNodeWorker:
-    """Return `node_worker(*queues, **options)`: Workers of 6.x, to be used with `async with`.
+    """Return `node_worker(*queues, **options)`: Workers of `major`, to be used with `async with`.
 
     `each` has options by queue; `pause_ms` passes within each job.
     """
 
     def start(
         *queues: str,
+        major: int = 6,
         pause_ms: int = 0,
         each: dict[str, Any] | None = None,
         **options: Any,
     ) -> AbstractAsyncContextManager[NodeWorker]:
         return NodeWorker.started(
-            node_bullmq(6),
+            node_bullmq(major),
             connection=connection_of(redis_url),
             prefix=prefix,
             queues=queues,

@@ -23,16 +23,29 @@ class Lacking:
 
 
 @dataclasses.dataclass(frozen=True)
+class Difference:
+    """`places`: patterns of where in Redis (/scenario/key/...). `why`: what differs, and why."""
+
+    places: tuple[str, ...]
+    why: str
+
+    def explains(self, difference: str) -> bool:
+        """Tell whether this is it, as test_redis_contents.differences says it."""
+        place, _, _ = difference.partition(": ")
+        return any(fnmatchcase(place, pattern) for pattern in self.places)
+
+
+@dataclasses.dataclass(frozen=True)
 class Feature:
     """`scenarios`: patterns of names. `since`: the first bullmq that offers it.
 
-    `differs`: by version, what is different and why. `alike`: the version of the app plays no
-    part, one proves all.
+    `differs`: by version, how ours is unlike the Node Worker that it is compared with. `alike`:
+    the version of the app plays no part, one proves all.
     """
 
     scenarios: tuple[str, ...] = ()
     since: int = 4
-    differs: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    differs: Mapping[int, Difference] = dataclasses.field(default_factory=dict)
     alike: bool = False
     lacking: tuple[Lacking, ...] = ()
 
@@ -51,9 +64,9 @@ class Feature:
             return "not offered"
         if self.alike and major != MAJORS[-1]:
             return "as 6.x"
-        told = [f"different: {self.differs[major]}" if major in self.differs else "same"]
+        told = [f"different: {self.differs[major].why}" if major in self.differs else "same"]
         told += [f"{one.what} not offered" for one in self.lacking if major < one.since]
-        return "; ".join(told)
+        return "; ".join(dict.fromkeys(told))
 
     def is_to_prove(self, major: int) -> bool:
         """Tell whether a test with this bullmq must have passed."""

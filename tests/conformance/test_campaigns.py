@@ -27,6 +27,7 @@ def first_mails(campaign: int, recipients: list[int]) -> list[dict[str, Any]]:
     return [job({"campaignId": campaign, "recipientId": one}, **OPTIONS) for one in recipients]
 
 
+@pytest.mark.feature("`QueueEvents`, `waitUntilFinished`")
 async def test_a_thousand_jobs_are_a_thousand_mails_rows_and_results(
     app: App, our_worker: StartWorker, post: Post, smtp_sink: SmtpSink
 ) -> None:
@@ -64,6 +65,7 @@ def once_451_then_kept(temporary: set[str], bounced: set[str]) -> Script:
     )
 
 
+@pytest.mark.feature("what the app reads of attempts")
 async def test_temporary_refusals_are_retried_and_counted_as_a_node_worker_counts(
     app: App, our_worker: StartWorker, node_worker: StartNodeWorker, post: Post, smtp_sink: SmtpSink
 ) -> None:

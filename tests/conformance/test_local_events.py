@@ -108,6 +108,7 @@ def comparable(said: list[Line]) -> tuple[list[Line], list[Line]]:
     return story, [next(line for line in said if line["event"] == name) for name in sorted(often)]
 
 
+@pytest.mark.feature("events of the Worker object")
 async def test_our_events_are_those_of_node(
     node_bullmq: Callable[[int], NodeBullMQ],
     redis_client: redis.asyncio.Redis,

@@ -30,6 +30,7 @@ def names(sink: SmtpSink) -> list[str]:
     return [one.recipients[0].partition("@")[0] for one in sink.mails]
 
 
+@pytest.mark.feature("priorities and LIFO")
 async def test_jobs_run_in_the_order_that_lifo_and_priority_ask_for(
     app: App, our_worker: StartWorker, smtp_sink: SmtpSink
 ) -> None:
@@ -46,6 +47,7 @@ async def test_jobs_run_in_the_order_that_lifo_and_priority_ask_for(
     assert names(smtp_sink) == ["jumped-in", "first", "second", "high", "middle", "low"]
 
 
+@pytest.mark.feature("idle workers wake at once, delayed jobs are in time")
 async def test_delayed_and_urgent_jobs_reach_an_idle_worker_in_time(
     app: App, our_worker: StartWorker
 ) -> None:
@@ -67,6 +69,7 @@ async def test_delayed_and_urgent_jobs_reach_an_idle_worker_in_time(
             assert due - CLOCKS_MS <= waited < due + late, name
 
 
+@pytest.mark.feature("pause and resume of the queue")
 async def test_nothing_is_lost_that_falls_due_while_the_queue_is_paused(
     app: App,
     our_worker: StartWorker,
@@ -107,6 +110,7 @@ async def test_nothing_is_lost_that_falls_due_while_the_queue_is_paused(
         assert made == (0 if app.node.major == 4 else attempts), name
 
 
+@pytest.mark.feature("pause and resume of the queue")
 async def test_a_flow_parent_whose_child_ends_while_paused_is_not_lost(
     app: App, our_worker: StartWorker, smtp_sink: SmtpSink
 ) -> None:
@@ -127,6 +131,7 @@ async def test_a_flow_parent_whose_child_ends_while_paused_is_not_lost(
     assert sorted(names(smtp_sink)) == ["beside", "child", "parent"]
 
 
+@pytest.mark.feature("`Queue.getWorkers`, `processedBy`, after a reconnect too")
 async def test_the_app_sees_the_worker_and_whose_each_job_was(
     app: App, our_worker: StartWorker
 ) -> None:

@@ -27,6 +27,7 @@ KINDS: list[tuple[list[str], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.feature("beside Node's Worker on one queue")
 async def test_every_attempt_of_every_job_runs_once(
     app: App,
     node_worker: StartNodeWorker,

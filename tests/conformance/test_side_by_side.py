@@ -15,6 +15,7 @@ pytestmark = pytest.mark.node
 OPTIONS: dict[str, Any] = {"attempts": 3, "backoff": {"type": "exponential", "delay": 100}}
 
 
+@pytest.mark.feature("beside Node's Worker on one queue")
 async def test_a_node_worker_and_ours_share_a_queue_and_every_job_runs_once(
     app: App, our_worker: StartWorker, node_worker: StartNodeWorker, post: Post, smtp_sink: SmtpSink
 ) -> None:

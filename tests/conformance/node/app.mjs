@@ -80,6 +80,15 @@ const calls = {
   async jobs(states, name) {
     return Promise.all((await queueOf(name).getJobs(states, 0, -1, true)).map(described));
   },
+  // What the app finds in the job's own options, long names and all.
+  options: async (id, name) => (await queueOf(name).getJob(id)).opts,
+  // The result, or {failed: reason}, as Job.waitUntilFinished tells it.
+  async wait(id, name = defaultQueue) {
+    const job = await queueOf(name).getJob(id);
+    return job.waitUntilFinished(watchers.get(name), 10_000).catch((error) => ({
+      failed: error.message,
+    }));
+  },
   async logs(id, name) {
     return (await queueOf(name).getJobLogs(id)).logs;
   },
