@@ -22,6 +22,13 @@ from campaign_worker.storage.statements import load_statements
 from campaign_worker.storage.steadiness import Steadiness
 from shutdown import Deadline
 
+#: A claim, mark or settle that a crash of Postgres takes back is a mail that goes twice. Where a
+#: database or role is set to more than this, that stays.
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', {local})"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
@@ -66,6 +73,7 @@ class Database:
                 statement_cache_size=0 if self.options.transaction_pooler else 100,
                 # Ours hold no session state, and a pooler resets its own server connections.
                 reset=_keep,
+                init=None if self.options.transaction_pooler else _wait_for_the_disk,
                 # A pooler refuses this at the start of a session: there each transaction says it.
                 server_settings={}
                 if self.options.transaction_pooler
@@ -112,7 +120,8 @@ class Database:
                 if self.options.transaction_pooler:
                     idle_ms = round(self.options.idle_transaction_seconds * 1000)
                     await connection.execute(
-                        f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}"
+                        f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms};"
+                        + _DURABLE.format(local="true")
                     )
                 yield connection
 
@@ -159,3 +168,7 @@ class Database:
 
 async def _keep(_connection: object) -> None:
     return None
+
+
+async def _wait_for_the_disk(connection: asyncpg.Connection) -> None:
+    await connection.execute(_DURABLE.format(local="false"))
