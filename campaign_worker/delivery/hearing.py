@@ -24,7 +24,7 @@ async def hear_out(sending: Coroutine[Any, Any, T], worth: Callable[[], bool]) -
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if task.done() or not worth():
+        if not worth():
             await end(task)
             raise
     asking = asyncio.current_task()

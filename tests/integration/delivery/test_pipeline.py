@@ -213,6 +213,28 @@ async def test_a_mail_whose_job_loses_its_lock_after_the_mark_is_heard_out_until
     assert await bench.world.state(request) == ("in_doubt" if stopped else "sent")
 
 
+async def test_an_answer_that_comes_in_the_moment_in_which_the_lock_is_lost_is_believed(
+    bench: Bench,
+) -> None:
+    request = (await bench.world.campaign()).request()
+    there, answered = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        there.set()
+        await answered.wait()
+        # The send is over in this turn of the loop, and whoever waits for it is not awake yet.
+        bench.signal.abort(AbortReason.LOCK_LOST)
+        running.cancel()
+
+    bench.smtp.after_mark = wait
+    running = await bench.running(request)
+    await there.wait()
+    answered.set()
+    await asyncio.wait([running])
+    assert not running.cancelled()
+    assert await bench.world.state(request) == "sent"
+
+
 async def test_a_mail_whose_job_loses_its_lock_before_the_mark_is_released(bench: Bench) -> None:
     request = (await bench.world.campaign()).request()
     there = asyncio.Event()
