@@ -158,7 +158,8 @@ class World:
             delay_ms = self.random.randint(0, self.plan.delay_ms)
             self._not_before[email] = now_ms + delay_ms
             job = mail_job(campaign.id, recipient, 0)
-            specs.append(JobSpec(job.name, job.data, job.id, options, delay_ms))
+            given = {**options, "timestamp": now_ms}
+            specs.append(JobSpec(job.name, job.data, job.id, given, delay_ms))
         while True:
             try:
                 async with self.site.redis() as client:
