@@ -178,18 +178,18 @@ def _from_options(options: dict[str, Any]) -> ConnectionSpec:
     for name, granted in _GRANTED.items():
         if name in options and options.pop(name) not in granted:
             raise UnsupportedOption(f"connection.{name}", "this value is not honoured")
-    nodes = _cluster(options)
     tls = options.pop("tls", options.pop("ssl", False))
     if isinstance(tls, dict) and tls:
         raise UnsupportedOption("connection.tls", "give ssl_ca_certs, ssl_cert_reqs and the like")
     tls_options = {name: options.pop(name) for name in _SSL_OPTIONS & options.keys()}
-    for name in options.keys() - _PLAIN_OPTIONS:
+    for name in options.keys() - _PLAIN_OPTIONS - {"cluster"}:
         raise UnsupportedOption(f"connection.{name}", "not honoured")
     for name in {"port", "db"} & options.keys():
         try:
             options[name] = int(options[name])
         except (TypeError, ValueError) as error:
             raise SettingsError(f"connection.{name}", "is no number") from error
+    nodes = _cluster(options)
     return ConnectionSpec(
         tls=tls is not False and tls is not None,
         tls_options=_tls_options(tls_options),
@@ -199,19 +199,22 @@ def _from_options(options: dict[str, Any]) -> ConnectionSpec:
 
 
 def _cluster(options: dict[str, Any]) -> tuple[tuple[str, int], ...]:
-    """Take `cluster` out of the options: true in any spelling, or a list of `{host, port}`."""
-    given = options.pop("cluster", None)
-    if given in {None, False, "", "0", "false", "no"} if not isinstance(given, list) else False:
+    """Take `cluster` out of the options: true or false, or a list of `{host, port}`."""
+    given = options.pop("cluster", False)
+    if not isinstance(given, list) and str(given).lower() in {"none", "false", "0", "no", ""}:
         return ()
-    if options.get("db") not in {None, 0, "0"} or "path" in options:
+    if options.get("db") or "path" in options:
         raise SettingsError("connection.cluster", "has database 0 only, and no Unix socket")
     here = {"host": options.get("host", "localhost"), "port": options.get("port", 6379)}
+    points = given if isinstance(given, list) else [here]
     try:
-        points = given if isinstance(given, list) else [here]
-        return tuple((str(point["host"]), int(point.get("port", 6379))) for point in points)
+        nodes = tuple((str(point["host"]), int(point.get("port", 6379))) for point in points)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         problem = "must be true or a list of {host, port}"
         raise SettingsError("connection.cluster", problem) from error
+    if not nodes:
+        raise SettingsError("connection.cluster", "names no node")
+    return nodes
 
 
 def _from_cluster_client(client: aioredis.RedisCluster) -> ConnectionSpec:

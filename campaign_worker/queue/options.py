@@ -6,6 +6,7 @@ An option that is not honoured is refused by name, never accepted and ignored.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,17 @@ _GRANTED: dict[str, tuple[object, ...]] = {
     "skipWaitingForReady": (False, True, None),
     "telemetry": (None,),
     "skipVersionCheck": (False, None),
+}
+
+
+_SANDBOX = "processors run in this process, as async functions: there are no sandboxes"
+#: Why an option of Node's Worker is not honoured.
+_REASONS = {
+    "runRetryDelay": "nothing waits for it: connections come back within a second of Redis",
+    "telemetry": "it takes a JavaScript interface; a job's own telemetry is handed on untouched",
+    "useWorkerThreads": _SANDBOX,
+    "workerForkOptions": _SANDBOX,
+    "workerThreadsOptions": _SANDBOX,
 }
 
 
@@ -127,8 +139,18 @@ class WorkerOptions:
         values |= _settings(given.pop("settings", None))
         for option, value in given.items():
             if value not in _GRANTED.get(option, ()):
-                raise UnsupportedOption(option, "this worker does not honour it")
+                raise UnsupportedOption(
+                    option, _REASONS.get(option, "this worker does not honour it")
+                )
         return cls(**values)
+
+
+def check_processor(processor: object) -> None:
+    """Refuse what is no function: UnsupportedOption for a sandbox's file or URL, SettingsError."""
+    if isinstance(processor, str | os.PathLike):
+        raise UnsupportedOption("processor", _SANDBOX)
+    if processor is not None and not callable(processor):
+        raise SettingsError("processor", "must be an async function")
 
 
 def keep_jobs(value: Any) -> Mapping[str, int] | None:

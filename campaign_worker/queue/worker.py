@@ -17,7 +17,7 @@ from campaign_worker.queue.engine import Engine
 from campaign_worker.queue.events import Emitter
 from campaign_worker.queue.job import Job
 from campaign_worker.queue.manual import Manual
-from campaign_worker.queue.options import WorkerOptions
+from campaign_worker.queue.options import WorkerOptions, check_processor
 from campaign_worker.queue.processor import Processor, adapt
 from campaign_worker.queue.report import Reporter
 from campaign_worker.queue.stop import Stopper
@@ -50,8 +50,7 @@ class Worker:
         *,
         listener: Listener | None = None,
     ) -> None:
-        if processor is not None and not callable(processor):
-            raise SettingsError("processor", "must be an async function")
+        check_processor(processor)
         if not name or ":" in name:
             raise SettingsError("name", "a queue's name must be given and contain no colon")
         self.name = name

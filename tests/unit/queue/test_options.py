@@ -88,6 +88,23 @@ def test_an_option_that_is_not_honoured_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("opts", "reason"),
+    [
+        ({"useWorkerThreads": True}, "no sandboxes"),
+        ({"workerForkOptions": {}}, "no sandboxes"),
+        ({"telemetry": object()}, "JavaScript interface"),
+    ],
+)
+def test_what_only_node_can_have_is_refused_with_a_reason(
+    opts: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(UnsupportedOption, match=reason):
+        Worker("mails", _processor, opts)
+    with pytest.raises(UnsupportedOption, match="no sandboxes"):
+        Worker("mails", "processor.js", {})  # type: ignore[arg-type]  # as a user may
+
+
+@pytest.mark.parametrize(
     ("opts", "named"),
     [
         ({"concurrency": 0}, "concurrency"),
@@ -163,3 +180,42 @@ def test_a_client_lends_its_address_and_not_its_connections() -> None:
 
 def test_a_password_is_never_shown() -> None:
     assert "secret" not in repr(WorkerOptions.parse({"connection": "redis://:secret@h"}))
+
+
+@pytest.mark.parametrize(
+    ("connection", "nodes"),
+    [
+        ({"cluster": [{"host": "a", "port": 7000}, {"host": "b"}]}, (("a", 7000), ("b", 6379))),
+        ({"host": "a", "port": 7000, "cluster": True}, (("a", 7000),)),
+        ("rediss://anna:secret@a:7000?cluster=true", (("a", 7000),)),
+        ({"host": "a", "cluster": False}, ()),
+        ("redis://a?cluster=false", ()),
+    ],
+)
+def test_a_cluster_is_named_by_its_nodes(
+    connection: Any, nodes: tuple[tuple[str, int], ...]
+) -> None:
+    spec = ConnectionSpec.of(connection)
+    assert spec.nodes == nodes
+    if nodes:
+        one = spec.node("c", 7001)
+        assert (one.host, one.port, one.nodes) == ("c", 7001, ())
+        assert (one.tls, one.username, one.password) == (spec.tls, spec.username, spec.password)
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        {"cluster": [{"port": 7000}]},
+        {"cluster": [{"host": "a", "port": "x"}]},
+        {"cluster": ["a:7000"]},
+        {"cluster": []},
+        {"cluster": True, "db": 3},
+        {"cluster": True, "path": "/run/redis.sock"},
+        "redis://a/3?cluster=1",
+    ],
+)
+def test_what_names_no_cluster_is_refused(connection: Any) -> None:
+    with pytest.raises(SettingsError) as refused:
+        ConnectionSpec.of(connection)
+    assert refused.value.setting == "connection.cluster"
