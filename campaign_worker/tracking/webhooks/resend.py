@@ -64,7 +64,8 @@ def parse(event_id: str, event: Mapping[str, Any]) -> Feedback:
 def _bounce_class(bounce: Mapping[str, Any]) -> type[HardBounce | SoftBounce]:
     # "Triggered whenever the recipient's mail server permanently rejected the email": what says
     # nothing else is one.
-    soft = bounce.get("type") in _SOFT or bounce.get("subType") in MESSAGE_AT_FAULT
+    sort, sub = fields.text(bounce.get("type")), fields.text(bounce.get("subType"))
+    soft = sort in _SOFT or sub in MESSAGE_AT_FAULT
     return SoftBounce if soft else HardBounce
 
 

@@ -47,11 +47,8 @@ def _bounce(sns_id: str, mail: Mapping[str, Any], bounce: Mapping[str, Any]) -> 
         ),
         "",
     )
-    words = (bounce.get("bounceType"), bounce.get("bounceSubType"), diagnosis)
-    hard = bounce.get("bounceType") == "Permanent"
-    made = (
-        HardBounce if hard and bounce.get("bounceSubType") not in MESSAGE_AT_FAULT else SoftBounce
-    )
+    sort, sub = fields.text(bounce.get("bounceType")), fields.text(bounce.get("bounceSubType"))
+    made = HardBounce if sort == "Permanent" and sub not in MESSAGE_AT_FAULT else SoftBounce
     return made(
         provider=Provider.SES,
         event_id=fields.optional_id(bounce.get("feedbackId")) or fields.event_id(sns_id),
@@ -59,7 +56,7 @@ def _bounce(sns_id: str, mail: Mapping[str, Any], bounce: Mapping[str, Any]) -> 
         message_id=_message_id(mail),
         provider_id=fields.optional_id(mail.get("messageId")),
         occurred_at=fields.moment(bounce.get("timestamp")),
-        detail=_detail(words),
+        detail=_detail((sort, sub, diagnosis)),
     )
 
 

@@ -259,6 +259,23 @@ async def test_a_report_that_names_no_mail_is_taken_for_the_last_one_to_its_addr
     assert await suppressed(world) == {email: "hard_bounce"}
 
 
+async def test_a_report_that_comes_before_the_answer_to_the_send_stops_the_next_step_too(
+    world: World, feedback: PostgresFeedback
+) -> None:
+    campaign = await world.campaign()
+    await world.follow_up(campaign)
+    claim = await world.claimed(campaign.request())
+    name = message_id_of(campaign)
+    assert await world.ledger.mark(claim.id, claim.token, name)
+    await feedback.record(report(message_id=name))
+    await world.settle(claim, MarkSent(name, "250 ok"))
+    row = await world.row(claim)
+    assert (row["state"], row["bounced_at"]) == ("sent", NOW)
+    await world.claim(campaign.request(step=1))
+    row = await world.row(campaign.request(step=1))
+    assert (row["state"], row["reason"]) == ("skipped", "suppressed_hard_bounce")
+
+
 @pytest.mark.parametrize(
     ("reply", "fields"),
     [

@@ -376,6 +376,25 @@ def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [at, *(path for key, each in inner for path in paths(each, (*at, key)))]
 
 
+@pytest.mark.parametrize("value", [None, True, 0, 1.5, "", "x\x00\ud800", [], [[]], {}, {"a": []}])
+@pytest.mark.parametrize("name", sorted(PARSERS))
+def test_a_value_of_any_type_in_each_place_is_read_or_refused(name: str, value: object) -> None:
+    parse, payloads = PARSERS[name]
+    read = 0
+    for payload in payloads:
+        for *parents, last in paths(payload)[1:]:
+            made = changed(payload)
+            place: Any = made
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+            try:
+                read += isinstance(parse(made), Feedback)
+            except WebhookMalformed:
+                assert last == "ID"
+    assert read > 0
+
+
 @given(data=st.data(), name=st.sampled_from(sorted(PARSERS)), value=values)
 def test_any_value_in_any_place_is_read_clean_or_refused(
     data: st.DataObject, name: str, value: Any
