@@ -86,17 +86,22 @@ class Site:
             **(env or {}),
         }
 
-    def start(self, name: str, *, before: str = "", **env: str) -> WorkerProcess:
+    def start(
+        self, name: str, *, before: str = "", command: str = "run", **env: str
+    ) -> WorkerProcess:
         """Start a worker; it is not ready yet. `before`: Python that its process runs first."""
         folder = self._folder / f"{name}-{next(self._numbers)}"
-        worker = WorkerProcess(name, {**self.env, **env}, folder, before=before)
+        settings = {**self.env, **env}
+        worker = WorkerProcess(name, settings, folder, before=before, command=command)
         self.workers.append(worker)
         worker.start()
         return worker
 
-    async def ready(self, name: str, *, before: str = "", **env: str) -> WorkerProcess:
+    async def ready(
+        self, name: str, *, before: str = "", command: str = "run", **env: str
+    ) -> WorkerProcess:
         """Start a worker and wait until it is ready."""
-        worker = self.start(name, before=before, **env)
+        worker = self.start(name, before=before, command=command, **env)
         await worker.ready()
         return worker
 
