@@ -15,7 +15,7 @@ _TIMES = frozenset({"timestamp", "processedOn", "finishedOn", "prevTS"})
 #: What a scheduler's interval begins with, and what follows from when its job was made.
 _OF_SCHEDULES = frozenset({"offset", "startDate", "endDate", "prevMillis", "timestamp", "delay"})
 _ITERATION = re.compile(r"(repeat:[^\"]+?:)(\d{13})\b")
-_HOUR_MS = 3_600_000
+_HOUR_MS, _MINUTE_MS = 3_600_000, 60_000
 _BY_TIME = ("completed", "failed", "delayed", "waiting-children", ":unsuccessful")
 
 
@@ -108,7 +108,7 @@ def _schedule(fields: dict[str, Any]) -> dict[str, Any]:
 def _due(moment_ms: float) -> Any:
     """Mask a time, but for one that a pattern names and both runs must agree on."""
     far = moment_ms - time.time() * 1000 > _HOUR_MS
-    return moment_ms if far and moment_ms % 1000 == 0 else MS
+    return moment_ms if far and moment_ms % _MINUTE_MS == 0 else MS
 
 
 def _event(fields: dict[str, str]) -> dict[str, str]:

@@ -244,15 +244,22 @@ LIMITS = {
     "limited-prioritized": Scenario([planned("complete", priority=n) for n in (2, 1)], 2, EACH),
     "limited-with-retries": Scenario([planned("fail", "complete", attempts=2)], 1, EACH),
     "limited-for-all-workers": Scenario([planned("complete")] * 3, 3, first=[("limit", 1, 250)]),
+    "limited-with-a-delayed-job": Scenario(
+        [planned("hold")],
+        2,
+        {**EACH, "maximumRateLimitDelay": 40},
+        during=[planned("complete", delay=60)],
+    ),
     "limited-by-a-job": Scenario([planned("limit", "complete"), planned("complete")], 2, MANY),
     "limited-by-a-job-prioritized": Scenario([planned("limit", "complete", priority=4)], 1, MANY),
     "limited-by-a-job-without-limiter": Scenario([planned("limit", "complete")]),
     "limited-by-the-app": Scenario([planned("complete")], 1, MANY, first=[("rest", 80)]),
     "one-at-a-time": Scenario(
-        [planned("complete"), planned("complete", priority=2), planned("complete", delay=40)],
-        3,
+        [planned("hold")],
+        4,
         {"concurrency": 3},
         first=[("concurrency", 1)],
+        during=[planned("complete"), planned("complete", priority=2), planned("complete")],
     ),
     "one-at-a-time-with-retries": Scenario(
         [planned("fail", "complete", attempts=3)] * 2,
@@ -314,26 +321,28 @@ def scheduled(
 
 HOUR = 3_600_000
 NEW_YEAR = "0 30 9 1 1 *"
+# Begins when the worker is there: a late first job would be followed at once, or not quite.
+SOON = {"every": 300, "startDate": {"$in": 1500}}
 SCHEDULERS = {
-    "every": scheduled({"every": 120, "limit": 3}, ends=3),
+    "every": scheduled({**SOON, "limit": 3}, ends=3),
     "every-goes-on": scheduled({"every": 10 * HOUR}, ends=1),
     "every-with-options": scheduled(
-        {"every": 120, "limit": 2},
+        {**SOON, "limit": 2},
         ends=2,
         removeOnComplete=False,
         priority=3,
         keepLogs=2,
         telemetry={"metadata": "span"},
     ),
-    "every-failing": scheduled({"every": 120, "limit": 2}, "fail", ends=2),
+    "every-failing": scheduled({**SOON, "limit": 2}, "fail", ends=2),
     "every-retried": scheduled(
         {"every": 10 * HOUR}, "fail", "complete", ends=1, attempts=2, backoff=20
     ),
     "every-with-colons": scheduled(
-        {"every": 120, "limit": 2}, ends=2, scheduler="mail:daily:12:berlin:5"
+        {**SOON, "limit": 2}, ends=2, scheduler="mail:daily:12:berlin:5"
     ),
-    "every-with-offset": scheduled({"every": 150, "offset": 30, "limit": 2}, ends=2),
-    "every-from-a-date": scheduled({"every": 120, "startDate": {"$in": 150}, "limit": 2}, ends=2),
+    "every-with-offset": scheduled({**SOON, "offset": 30, "limit": 2}, ends=2),
+    "every-at-once": scheduled({"every": 60_000, "limit": 2}, ends=1),
     "every-until-a-date": scheduled({"every": HOUR, "endDate": {"$in": 2 * HOUR}}, ends=1),
     "cron": scheduled({"pattern": "* * * * * *", "immediately": True, "limit": 2}, ends=2),
     "cron-in-a-zone": scheduled(
@@ -351,6 +360,15 @@ SCHEDULERS = {
     "repeatable-of-the-old-kind": Scenario(
         [planned("complete")], fields={"rjk": "nightly:::Europe/Berlin:*/5 * * * *"}
     ),
+}
+#: Two queues of one flow: neither comes to its end without the other.
+ACROSS = {
+    "parents": family(
+        {**planned("complete", jobId="good"), "queueName": "kids"},
+        {**planned("fail", jobId="bad", ignoreDependencyOnFailure=True), "queueName": "kids"},
+        ends=1,
+    ),
+    "kids": Scenario(ends=2),
 }
 GROUPS = {
     "jobs": JOBS,

@@ -17,7 +17,7 @@ from tests.conformance.conftest import StartNodeWorker
 from tests.conformance.contents import dump, events
 from tests.conformance.harness import App, NodeWorker
 from tests.conformance.plans import Plans, backoff
-from tests.conformance.scenarios import GROUPS, SCENARIOS, Scenario
+from tests.conformance.scenarios import ACROSS, GROUPS, SCENARIOS, Scenario
 from tests.fixtures.node import NodeBullMQ, connection_of
 from tests.support import eventually
 
@@ -108,9 +108,9 @@ class Runs:
         await self._client.flushdb()
         # The app has announced itself when it started.
         for queue, keys in taken.items():
-            kept = {"opts.maxLenEvents", "version"} & keys["meta"]["content"].keys()
-            fields = {field: keys["meta"]["content"][field] for field in kept}
-            await self._client.hset(f"{self._prefix}:{queue}:meta", mapping=fields)
+            meta = keys["meta"]["content"]
+            for field in {"opts.maxLenEvents", "version"} & meta.keys():
+                await self._client.hset(f"{self._prefix}:{queue}:meta", field, meta[field])
         return taken
 
     async def by_node(self, start: StartNodeWorker, **options: Any) -> dict[str, dict[str, Any]]:
@@ -151,7 +151,7 @@ def _timed(value: Any) -> Any:
 
 def _tree(queue: str, job: dict[str, Any], children: list[dict[str, Any]]) -> dict[str, Any]:
     below = [_tree(queue, child, child.get("children", [])) for child in children]
-    return {**job, "queueName": queue, "children": below}
+    return {"queueName": queue, **job, "children": below}
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -170,6 +170,18 @@ async def test_our_worker_leaves_in_redis_what_a_node_worker_leaves(
     assert not different, "\n".join(different)
     if group == "jobs":
         _check_that_much_was_compared(by_node)
+
+
+async def test_it_is_the_same_with_a_parent_in_another_queue(
+    app6: App,
+    node_worker: StartNodeWorker,
+    redis_client: redis.asyncio.Redis,
+    redis_url: str,
+    prefix: str,
+) -> None:
+    runs = Runs(app6, redis_client, prefix, ACROSS)
+    different = differences(await runs.by_node(node_worker), await runs.by_us(redis_url))
+    assert not different, "\n".join(different)
 
 
 async def test_it_is_the_same_under_a_prefix_in_braces(
