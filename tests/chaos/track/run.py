@@ -128,6 +128,8 @@ class _Fleet:
         await asyncio.sleep(self._plan.stop_seconds / 2)
         place = self._dice.randrange(len(self._trackers))
         victim = self._trackers.pop(place)
+        await sender.replicas[place].busy()
+        victim.send(signal.SIGKILL)
         await victim.kill()
         self._dead.append(victim)
         self.kills += 1

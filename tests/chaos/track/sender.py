@@ -6,6 +6,7 @@ A request whose answer was lost is asked again, as a mail client would; the firs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import random
 import time
@@ -19,6 +20,8 @@ from tests.chaos.track.plan import Kind, Shot, Visit
 
 ANSWER_SECONDS = 10.0
 GIVE_UP_SECONDS = 60.0
+BUSY = 4
+BUSY_SECONDS = 2.0
 _PAUSE_SECONDS = 0.05
 
 
@@ -46,6 +49,7 @@ class Replica:
         self._port = port
         self._idle: list[Connection] = []
         self._waiting: dict[Connection, asyncio.Future[Answer | None]] = {}
+        self._busy = asyncio.Event()
 
     async def ask(self, request: bytes) -> Answer | None:
         """Ask once; None: the answer was lost. Raises OSError when nothing was sent."""
@@ -53,6 +57,8 @@ class Replica:
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self._waiting[connection] = future
         connection.ask(request)
+        if len(self._waiting) >= BUSY:
+            self._busy.set()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await future
@@ -64,6 +70,13 @@ class Replica:
         if answer is not None:
             self._idle.append(connection)
         return answer
+
+    async def busy(self) -> None:
+        """Wait for a moment at which several requests are on their way; not for long."""
+        self._busy.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BUSY_SECONDS):
+                await self._busy.wait()
 
     def close(self) -> None:
         """Drop what is idle."""
