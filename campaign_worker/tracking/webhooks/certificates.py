@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 from cryptography.x509.oid import NameOID
 
-from campaign_worker.errors import HttpRefused, WebhookForged
+from campaign_worker.errors import HttpRefused, ProviderAway, WebhookForged
 from campaign_worker.tracking.webhooks.fetch import Fetcher
 from campaign_worker.tracking.webhooks.sns import SignatureVersion, SnsMessage
 
@@ -29,6 +29,9 @@ KEPT_SECONDS: Final = 86_400.0
 REFUSED_SECONDS: Final = 60.0
 _KEPT: Final = 32
 _LEAST_KEY_BITS: Final = 2048
+_NO_CERTIFICATE: Final = frozenset({200, 404, 410})
+"""Statuses of a page that is not there, or is too long for a certificate."""
+
 # sns.amazonaws.com, and in some regions sns-signing.eu-south-1.amazonaws.com and the like.
 _SUBJECT = re.compile(r"sns[a-z0-9.-]{0,60}\.amazonaws\.com(?:\.cn)?")
 
@@ -57,6 +60,7 @@ class Certificates:
         self._now = now
         self._clock = clock
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._refused: OrderedDict[str, _Known] = OrderedDict()
         self._one_at_a_time = asyncio.Lock()
 
     async def verify(self, message: SnsMessage) -> None:
@@ -80,14 +84,21 @@ class Certificates:
             known = self._kept(url)
             if known is None:
                 known = await self._fetch(url)
-                self._known[url] = known
-                while len(self._known) > _KEPT:
-                    self._known.popitem(last=False)
+                self._keep(url, known)
             return known
 
+    def _keep(self, url: str, known: _Known) -> None:
+        # Apart, so that no number of wrong names can push out the right one.
+        kept = self._refused if known.key is None else self._known
+        kept[url] = known
+        kept.move_to_end(url)
+        if len(kept) > _KEPT:
+            kept.popitem(last=False)
+
     def _kept(self, url: str) -> _Known | None:
-        known = self._known.get(url)
-        return known if known is not None and self._clock() < known.until else None
+        now = self._clock()
+        found = (self._known.get(url), self._refused.get(url))
+        return next((known for known in found if known is not None and now < known.until), None)
 
     async def _fetch(self, url: str) -> _Known:
         try:
@@ -98,7 +109,11 @@ class Certificates:
             usable = isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_KEY_BITS
             if usable and _is_of_sns(certificate) and isinstance(key, RSAPublicKey):
                 return _Known(key, *valid, self._clock() + KEPT_SECONDS)
-        except (HttpRefused, ValueError, UnsupportedAlgorithm):
+        except HttpRefused as error:
+            # SNS does not repeat what gets 401: a firewall's word must not be taken for SNS'.
+            if error.status not in _NO_CERTIFICATE:
+                raise ProviderAway(f"its certificate: {error.status}") from error
+        except (ValueError, UnsupportedAlgorithm):
             pass
         never = datetime.min.replace(tzinfo=UTC)
         return _Known(None, never, never, self._clock() + REFUSED_SECONDS)

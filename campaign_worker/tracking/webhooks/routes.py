@@ -42,6 +42,7 @@ MAX_BODY: Final = 1024 * 1024
 """SNS' messages have 256 kB before JSON escapes them, twice; others are far smaller."""
 
 READ_SECONDS: Final = 10.0
+PROVE_SECONDS: Final = 10.0
 STORE_SECONDS: Final = 10.0
 """SNS waits 15 s for an answer, Svix as long."""
 
@@ -101,7 +102,9 @@ class Webhooks:
             body = await _read(request)
             if body is None:
                 return _Answer(413, "too_large")
-            return await self._taken(await source.read(request.headers, body))
+            async with asyncio.timeout(PROVE_SECONDS):
+                told = await source.read(request.headers, body)
+            return await self._taken(told)
         except WebhookForged as error:
             self._log("webhook refused", provider, error)
             return _Answer(401, "forged")

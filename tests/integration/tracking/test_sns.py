@@ -152,6 +152,20 @@ async def test_a_certificate_that_is_not_there_is_not_asked_for_each_time(sns: S
     assert sns.asked == [PATH]
 
 
+async def test_no_number_of_wrong_certificates_pushes_out_the_right_one(sns: Sns) -> None:
+    one = source(sns)
+    right = json.dumps(sns.message(SES_BOUNCE)).encode()
+    await one.read({}, right)
+    for number in range(100):
+        url = f"https://{HOST}/SimpleNotificationService-{number}.pem"
+        wrong = json.dumps(sns.message(SES_BOUNCE, SigningCertURL=url)).encode()
+        with pytest.raises(WebhookForged):
+            await one.read({}, wrong)
+    await one.read({}, right)
+    assert sns.asked.count(PATH) == 1
+    assert len(one._certificates._refused) <= 32
+
+
 @pytest.mark.parametrize("days", [(-3, -1), (1, 3)])
 async def test_a_certificate_out_of_its_time_proves_nothing(
     sns: Sns, days: tuple[int, int]
@@ -200,10 +214,10 @@ async def test_a_key_of_another_kind_proves_nothing(sns: Sns) -> None:
         (200, b""),
         (200, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
         (200, b"\x00" * (MAX_BYTES + 1)),
-        (302, f"https://{HOST}/elsewhere".encode()),
-        (403, b"no"),
+        (404, b"no"),
+        (410, b"no more"),
     ],
-    ids=["empty", "broken", "large", "elsewhere", "forbidden"],
+    ids=["empty", "broken", "large", "not there", "gone"],
 )
 async def test_what_is_no_certificate_proves_nothing(sns: Sns, page: tuple[int, bytes]) -> None:
     sns.pages[PATH] = page
@@ -212,9 +226,9 @@ async def test_what_is_no_certificate_proves_nothing(sns: Sns, page: tuple[int, 
     assert sns.asked == [PATH]
 
 
-@pytest.mark.parametrize("status", [500, 503, 429])
+@pytest.mark.parametrize("status", [500, 503, 429, 403, 302])
 async def test_a_server_in_trouble_is_asked_again_next_time(sns: Sns, status: int) -> None:
-    sns.pages[PATH] = (status, b"")
+    sns.pages[PATH] = (status, f"https://{HOST}/elsewhere".encode())
     one = source(sns)
     body = json.dumps(sns.message(SES_BOUNCE)).encode()
     with pytest.raises(ProviderAway):
