@@ -140,7 +140,9 @@ class _Fleet:
         say(f"after {sender.done} requests: Postgres is back")
 
     async def stop(self) -> None:
-        """Tell all to stop; each has to end well."""
+        """Tell all to stop, once they have come up at all; each has to end well."""
+        for tracker in self._trackers:
+            await tracker.ready()
         for tracker in self._trackers:
             tracker.send(signal.SIGTERM)
         for tracker in self._trackers:
