@@ -33,9 +33,9 @@ _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LEFT_OUT = ("0", "*", "*", "*", "*", "*")
 _LONGEST_PATTERN = 1024
 _MOST_VALUES = 256
-_HASHED = re.compile(r"H(?:\((\d+)-(\d+)\))?(?:/(\d+))?")
+_HASHED = re.compile(r"H(?:\(([0-9]+)-([0-9]+)\))?(?:/([0-9]+))?")
 _OCCURRENCE = re.compile(r"([^#,/-]+)#([1-5])")
-_LAST = re.compile(r"(\d{0,2})L")
+_LAST = re.compile(r"([0-9]{0,2})L")
 _WEEK = 7
 
 
@@ -151,7 +151,7 @@ def _range(part: str, field: _Field) -> list[int]:
         value = _number(first, field)
         return [value % _WEEK if field is _WEEKDAY else value]
     start, end = _number(first, field), _number(last, field)
-    every = int(step) if re.fullmatch(r"\d+", step) else int(not slash)
+    every = int(step) if re.fullmatch(r"[0-9]+", step) else int(not slash)
     if start > end or every < 1:
         raise _wrong(f"has no such range in {field.name}: {part}")
     values = list(range(start, end + 1, every))
@@ -162,7 +162,7 @@ def _range(part: str, field: _Field) -> list[int]:
 
 
 def _number(text: str, field: _Field) -> int:
-    if not re.fullmatch(r"\d{1,9}", text) or not field.least <= int(text) <= field.most:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not field.least <= int(text) <= field.most:
         raise _wrong(f"{field.name} must be {field.least}-{field.most}, not {text!r}")
     return int(text)
 

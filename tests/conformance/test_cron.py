@@ -56,6 +56,16 @@ HASHED = ["H H * * *", "H/15 * * * *", "H H(9-16)/3 * * 1-5", "H(0-29)/10 H H * 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "UTC+2", "utc-03:30"]
 #: Three days about a clock change in Europe and the USA, and quiet ones; epoch milliseconds.
 ABOUT = [1774742400000, 1773000000000, 1792800000000, 1793500000000, 1709164800000]
+#: The clock changes of 2026, by zone, and minutes before and after them.
+CHANGES = {
+    "Europe/Berlin": (1774746000000, 1792890000000),
+    "America/New_York": (1772953200000, 1793512800000),
+}
+NEARBY = (-100, -50, -35, -20, -1, 65)
+AT_NIGHT = [
+    *("30 2 * * *", "15 1 * * *", "* 2 * * *", "30 1,3 * * *", "*/30 1-3 * * *", "0 */2 * * *"),
+    *("@hourly", "45 * * * *", "0 3 * * *"),
+]
 DAYS_MS = 3 * 86_400_000
 
 
@@ -81,6 +91,13 @@ async def test_patterns_are_due_when_node_says(
     cases += [(pattern, "UTC", moment(), None) for pattern in WRONG]
     cases += [("0 9 * * *", zone, moment(), None) for zone in ("Nope/Zone", "UTC+x", "..")]
     cases += [(pattern, "UTC", moment(), f"größe {n}") for pattern in HASHED for n in range(4)]
+    cases += [
+        (pattern, zone, change + minutes * 60_000, None)
+        for zone, changes in CHANGES.items()
+        for change in changes
+        for minutes in NEARBY
+        for pattern in AT_NIGHT
+    ]
     [by_node] = await node_bullmq(6).run(NODE, {"cases": cases})
     by_us = [ours(*case) for case in cases]
     different = [each for each in zip(cases, by_node, by_us, strict=True) if each[1] != each[2]]
