@@ -26,6 +26,12 @@ $$;
 CREATE TRIGGER links_are_never_deleted BEFORE DELETE OR TRUNCATE ON {schema}.links
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_link_loss();
 
+-- The times of a first open or click are no transition: for them alone the check is not called.
+DROP TRIGGER message_transition ON {schema}.messages;
+CREATE TRIGGER message_transition
+    BEFORE UPDATE OF state, campaign_id, recipient_id, step, idempotency_key ON {schema}.messages
+    FOR EACH ROW EXECUTE FUNCTION {schema}.check_message_transition();
+
 -- What was counted and then deleted because of its age: counts are rows and archive together.
 CREATE TABLE {schema}.tracking_archive (
     campaign_id    bigint PRIMARY KEY REFERENCES {schema}.campaigns (id) ON DELETE CASCADE,
@@ -78,6 +84,9 @@ CREATE FUNCTION {schema}.recount_tracking_events() RETURNS trigger LANGUAGE plpg
 DECLARE
     delta record;
 BEGIN
+    IF NOT EXISTS (SELECT FROM old_rows) THEN
+        RETURN NULL;
+    END IF;
     IF EXISTS (
         SELECT FROM old_rows o LEFT JOIN new_rows n ON n.id = o.id
         WHERE n.id IS NULL OR (n.machine <> o.machine AND o.machine)
@@ -170,7 +179,9 @@ CREATE FUNCTION {schema}.record_tracking_events(
     ids uuid[], message_ids bigint[], link_ids bigint[], targets bigint[], kinds text[],
     heads boolean[], classes text[], machines boolean[], client_hashes bytea[], user_agents text[],
     times timestamptz[], prefetch_seconds float8, scanner_seconds float8
-) RETURNS integer LANGUAGE plpgsql AS $$
+) RETURNS integer LANGUAGE plpgsql
+-- Plans are kept: one that was made while the tables were small would read all of them for ever.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     written integer;
     prefetch interval := make_interval(secs => prefetch_seconds);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -212,6 +212,32 @@ async def test_two_replicas_that_write_at_once_see_each_others_events(
         await tracked.assert_true()
     finally:
         await elsewhere.close(Deadline.after(2))
+
+
+async def test_no_table_is_read_as_a_whole_however_small_it_was_when_the_plan_was_made(
+    tracked: Tracked,
+) -> None:
+    campaign = await tracked.world.campaign(10)
+    mails = [await tracked.sent(campaign, index) for index in range(10)]
+    async with tracked.world.database.transaction() as connection:
+        before = await _scans(connection)
+        for _ in range(12):
+            batch = [one for sent in mails for one in _burst(sent)]
+            await connection.fetchval(
+                tracked.world.database.sql["record_tracking_events"],
+                *zip(*batch, strict=True),
+                TIMING.prefetch_seconds_after_send,
+                MOMENT,
+            )
+        assert await _scans(connection) == before
+
+
+async def _scans(connection: Any) -> dict[str, int]:
+    rows = await connection.fetch(
+        "SELECT relname, seq_scan FROM pg_stat_xact_user_tables"
+        " WHERE relname IN ('messages', 'tracking_events') AND schemaname = 'campaign_worker'"
+    )
+    return {row["relname"]: row["seq_scan"] for row in rows}
 
 
 moments = st.integers(0, 12).map(lambda tenths: LONG_AFTER + tenths / 4)
