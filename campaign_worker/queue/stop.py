@@ -114,8 +114,8 @@ class Stopper:
 
     def _only_redis_missing(self) -> bool:
         since = self._engine.link.lost_since
-        settling = all(active.phase is Phase.SETTLING for active in self.active())
-        return settling and since is not None and time.monotonic() - since > _REDIS_AWAY_SECONDS
+        no_processor = all(active.phase is not Phase.RUNNING for active in self.active())
+        return no_processor and since is not None and time.monotonic() - since > _REDIS_AWAY_SECONDS
 
     def _tasks(self) -> set[asyncio.Task[None]]:
         return {active.task for active in self.active() if active.task is not None}

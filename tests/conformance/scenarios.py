@@ -174,6 +174,7 @@ FLOWS = {
         for name, policy in POLICIES.items()
     },
     "flow-keeps-parent-waiting": family(planned("fail", jobId="bad"), ends=1),
+    "flow-child-retried-by-a-listener": family(planned("for now", "complete", jobId="kid"), ends=3),
     "flow-fails-grandparent": family(
         {
             **planned("complete", jobId="parent", failParentOnFailure=True),

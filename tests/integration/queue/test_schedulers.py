@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -151,6 +152,27 @@ async def test_a_lost_reply_neither_ends_a_chain_nor_doubles_it(
         await worker.close()
     assert asked == 2
     assert await queue.client.hget(f"{queue.keys.of('repeat')}:news", "ic") == "2"
+
+
+@pytest.mark.node
+async def test_a_close_does_not_wait_for_the_next_iteration_when_redis_is_away(
+    start_worker: StartWorker, redis_url: str, schedule: Schedule
+) -> None:
+    await schedule(YEARLY)
+    refused = asyncio.Event()
+
+    async with TcpProxy(redis_url) as proxy:
+
+        def strategy(after_ms: int, _repeat: dict[str, Any], _name: str) -> int:
+            proxy.refuse()
+            refused.set()
+            return after_ms + 3_600_000
+
+        worker = start_worker(_process, connection=proxy.url, settings={"repeatStrategy": strategy})
+        await refused.wait()
+        async with asyncio.timeout(9):
+            await worker.close()
+        assert worker.active_jobs == 0
 
 
 async def _next(queue: Inspector) -> str:
