@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PAUSED_RECHECK_SECONDS = 600.0
 PAUSED_RECHECK_MOST_SECONDS = 6 * 3600.0
@@ -13,6 +13,9 @@ Nobody waits for that: whoever resumes a campaign has its jobs woken.
 
 RESTING = ("campaign_paused", "campaign_draft")
 """Reasons to wait that all mails of the campaign share."""
+
+ALREADY_SENT = "already_sent"
+"""Why a mail is skipped that the app has sent itself; the app is not told about it."""
 
 PREVIOUS_STEP_RECHECK_SECONDS = 60.0
 """How long a follow-up's job sleeps while the step before it is still open."""
@@ -25,7 +28,8 @@ class GuardFacts:
     `previous_*` are of the last step before that has a row, if any. `step_known` is False when the
     follow-up was taken out of its campaign. `suppressed` is the reason that the address is
     suppressed for, else None. `waited_seconds`: since the row was due. `spread`, from 0 to 1, keeps
-    apart what would come back in one moment.
+    apart what would come back in one moment. `app_refusal` is why an app that a contract serves
+    does not want the mail, by its own tables.
     """
 
     campaign_status: str | None
@@ -41,6 +45,42 @@ class GuardFacts:
     previous_clicked: bool = False
     waited_seconds: float = 0.0
     spread: float = 0.5
+    app_refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppFacts:
+    """What the tables of an app that a contract serves say of one mail, read for its claim.
+
+    `gone`: they do not know it any more. `sent_step`: the last step that the app has sent itself,
+    or -1. `opened`, `clicked`: the step before this one, by the app's own tracking.
+    """
+
+    gone: bool = False
+    cancelled: bool = False
+    sent_step: int = -1
+    opened: bool = False
+    clicked: bool = False
+
+    def told(self, facts: GuardFacts) -> GuardFacts:
+        """Give what the guard decides by, with what the app says."""
+        refusal = facts.app_refusal
+        # First of all: what has been sent is never called anything else.
+        if self.sent_step >= facts.step:
+            refusal = ALREADY_SENT
+        elif self.gone:
+            refusal = "gone_from_the_app"
+        elif self.cancelled:
+            refusal = "cancelled_by_the_app"
+        sent_before = facts.step > 0 and self.sent_step == facts.step - 1
+        unknown = facts.previous_state not in ("sending", "in_doubt")
+        return replace(
+            facts,
+            app_refusal=refusal,
+            previous_state="sent" if sent_before and unknown else facts.previous_state,
+            previous_opened=facts.previous_opened or self.opened,
+            previous_clicked=facts.previous_clicked or self.clicked,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +108,8 @@ Decision = Go | Skip | Wait
 
 def decide(facts: GuardFacts) -> Decision:
     """Decide by the first rule that applies: what can never change again comes first."""
+    if facts.app_refusal is not None:
+        return Skip(facts.app_refusal)
     if facts.campaign_status == "cancelled":
         return Skip("campaign_cancelled")
     if facts.unsubscribed:

@@ -7,7 +7,7 @@ or an unsubscribe has committed. Repeating a claim whose reply was lost finds it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from campaign_worker.delivery.claims import (
     MessageState,
     NotYet,
 )
-from campaign_worker.delivery.guard import Go, Skip, Wait, decide
+from campaign_worker.delivery.guard import AppFacts, Go, Skip, Wait, decide
 from campaign_worker.delivery.model import Template
 from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, JobRef, Request
 from campaign_worker.storage.claim_rows import (
@@ -35,6 +35,7 @@ from campaign_worker.storage.claim_rows import (
     message_key,
     replay_of,
 )
+from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.inline import inline_from_json, inline_to_json
 from campaign_worker.storage.templates import Loaded, TemplateRows
@@ -64,7 +65,7 @@ class Claimer:
     """Executes batches of claims.
 
     `normalize` gives the form in which suppressions are kept, `static_links` the URLs of a template
-    that get rows; None where nothing is tracked.
+    that get rows; None where nothing is tracked. `app`: an existing app's tables, by a contract.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class Claimer:
         lease_seconds: float,
         normalize: Callable[[str], str],
         static_links: Callable[[Template], Sequence[str]] | None = None,
+        app: AppTables | None = None,
     ) -> None:
         self._database = database
+        self._app = app
         self._lease_seconds = lease_seconds
         self._normalize = normalize
         self._templates = TemplateRows(database.sql, static_links)
@@ -103,6 +106,7 @@ class Claimer:
         keys = keys_of([item.request for item in items])
         locked = {row["id"] for row in await connection.fetch(sql["lock_messages"], *keys[1:])}
         at_rest = await self._at_rest(connection, items)
+        told = await self._told_by_the_app(connection, items)
         rows = await connection.fetch(sql["read_for_claim"], *keys)
         answers: dict[int, Claim] = {}
         open_rows: dict[int, tuple[ClaimItem, Any]] = {}
@@ -114,7 +118,7 @@ class Claimer:
                 answers[row["ord"]] = early
             else:
                 open_rows[row["ord"]] = (item, row)
-        plans = await self._decide(connection, open_rows)
+        plans = await self._decide(connection, open_rows, told)
         written, loaded = await self._write(connection, plans, confirmed_at)
         answers.update(written)
         return [answers[order] for order in range(len(items))], loaded
@@ -160,8 +164,19 @@ class Claimer:
                 [item.job.job_id for item, _ in inline],
             )
 
+    async def _told_by_the_app(
+        self, connection: PoolConnectionProxy, items: Sequence[ClaimItem]
+    ) -> Mapping[Request | str, AppFacts]:
+        """Read an app's own tables after the lock, as the guards are read."""
+        if self._app is None:
+            return {}
+        return await self._app.refresh(connection, [item.request for item in items])
+
     async def _decide(
-        self, connection: PoolConnectionProxy, open_rows: dict[int, tuple[ClaimItem, Any]]
+        self,
+        connection: PoolConnectionProxy,
+        open_rows: dict[int, tuple[ClaimItem, Any]],
+        told: Mapping[Request | str, AppFacts],
     ) -> dict[int, _Plan]:
         addresses = {
             order: addresses_of(row, self._normalize) for order, (_, row) in open_rows.items()
@@ -173,12 +188,16 @@ class Claimer:
             else []
         )
         reasons: dict[str, str] = {row["address"]: row["reason"] for row in found}
+        if self._app is not None:
+            reasons = await self._app.suppressed(connection, wanted) | reasons
         plans = {}
         for order, (item, row) in open_rows.items():
             hit = [one for one in addresses[order] if one in reasons]
             # A mail to several goes to those who may have it; it is skipped when nobody is left.
             everybody = bool(hit) and len(hit) == len(addresses[order])
             facts = guard_facts(row, reasons[hit[0]] if everybody else None)
+            app_facts = told.get(_identity(item.request))
+            facts = facts if app_facts is None else app_facts.told(facts)
             plans[order] = _Plan(item, row, decide(facts), frozenset(hit))
         return plans
 
@@ -225,6 +244,8 @@ class Claimer:
                 [plan.item.token for plan in doubts],
                 [plan.decision.reason for plan in doubts if isinstance(plan.decision, Skip)],
             )
+        if self._app is not None:
+            await self._app.tell(connection, [plan.row["id"] for plan in refused])
         answers = {order: _answer(plan, confirmed_at, loaded) for order, plan in plans.items()}
         return answers, loaded
 

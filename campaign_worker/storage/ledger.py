@@ -16,6 +16,7 @@ from campaign_worker.delivery.settlements import MarkReleased, SettleAnswer, Set
 from campaign_worker.errors import DatabaseAway
 from campaign_worker.storage.batcher import Batcher
 from campaign_worker.storage.claim import Claimer, ClaimItem
+from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.settle import Settler
 from metrics import Listener
@@ -28,6 +29,7 @@ class PostgresLedger:
     """Fulfils delivery's Ledger over one Database. Methods raise DatabaseAway and RowRefused.
 
     `static_links` gives the URLs of a template that get rows; None where nothing is tracked.
+    `app`: the tables of an existing app, by a contract.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class PostgresLedger:
         normalize: Callable[[str], str],
         listener: Listener,
         static_links: Callable[[Template], Sequence[str]] | None = None,
+        app: AppTables | None = None,
     ) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
@@ -46,9 +49,10 @@ class PostgresLedger:
             lease_seconds=lease_seconds,
             normalize=normalize,
             static_links=static_links,
+            app=app,
         )
         self._claims: Batcher[ClaimItem, Claim] = Batcher("claim", claimer.execute, listener)
-        settler = Settler(database, normalize=normalize)
+        settler = Settler(database, normalize=normalize, app=app)
         self._settles: Batcher[Settlement, SettleAnswer] = Batcher(
             "settle", settler.execute, listener
         )

@@ -25,6 +25,7 @@ from campaign_worker.delivery.settlements import (
     fingerprint,
 )
 from campaign_worker.storage.claim_rows import addresses_of
+from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
 
 _DETAIL_LIMIT = 500
@@ -32,10 +33,20 @@ _BOUNCED_LATER = "the answer was written down without its text"
 
 
 class Settler:
-    """Executes batches of settlements. `normalize` gives the form that suppressions are kept in."""
+    """Executes batches of settlements. `normalize` gives the form that suppressions are kept in.
 
-    def __init__(self, database: Database, *, normalize: Callable[[str], str]) -> None:
+    `app`: an existing app's tables, which are told by a contract.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        normalize: Callable[[str], str],
+        app: AppTables | None = None,
+    ) -> None:
         self._database = database
+        self._app = app
         self._normalize = normalize
 
     async def execute(self, items: Sequence[Settlement]) -> list[SettleAnswer]:
@@ -54,6 +65,8 @@ class Settler:
             steps = await self._after(
                 connection, [item for item in items if (item.id, item.token) in taken]
             )
+            if self._app is not None:
+                await self._app.tell(connection, sorted({item.id for item in items}))
         return [
             Settled(steps.get(item.id))
             if (item.id, item.token) in taken

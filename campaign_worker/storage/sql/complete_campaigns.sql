@@ -2,7 +2,10 @@
 -- open row of every campaign. CASE keeps their order: who has an open row is asked no more.
 UPDATE {schema}.campaigns c
 SET status = 'completed', completed_at = clock_timestamp()
-WHERE c.status = 'running' AND CASE
+WHERE c.status = 'running'
+  -- What an app's campaign is, the app says.
+  AND NOT EXISTS (SELECT FROM {schema}.contract_campaigns k WHERE k.campaign_id = c.id)
+  AND CASE
     WHEN (SELECT m.id FROM {schema}.messages m
           WHERE m.campaign_id = c.id AND m.state IN ('scheduled', 'sending', 'in_doubt')
           ORDER BY m.campaign_id, m.id LIMIT 1) IS NOT NULL THEN false

@@ -4,7 +4,8 @@ INSERT INTO {schema}.messages AS n (campaign_id, recipient_id, step, due_at, que
 SELECT m.campaign_id, m.recipient_id, f.step, m.sent_at + make_interval(secs => f.delay_seconds),
        m.queue
 FROM {schema}.messages m
-JOIN {schema}.follow_ups f ON f.campaign_id = m.campaign_id AND f.step = m.step + 1
+JOIN {schema}.follow_ups f
+  ON f.campaign_id = m.campaign_id AND f.step = m.step + 1 AND NOT f.scheduled_by_app
 WHERE m.id = ANY ($1::bigint[]) AND m.state = 'sent'
 ORDER BY m.id
 ON CONFLICT (campaign_id, recipient_id, step) DO UPDATE SET due_at = excluded.due_at

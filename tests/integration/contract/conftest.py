@@ -8,6 +8,7 @@ import pytest
 from campaign_worker.storage.database import Database, DatabaseOptions
 from shutdown import Deadline
 from tests.integration.contract.apps import App, Drizzle, Prisma
+from tests.integration.contract.kit import Place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,3 +53,21 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.open()
     yield database
     await database.close(Deadline.after(2))
+
+
+@pytest.fixture
+async def place(app: App, database: Database) -> Place:
+    """Return a ledger over each app's tables."""
+    return Place(app, database)
+
+
+@pytest.fixture
+async def prisma_place(prisma: Prisma, database: Database) -> Place:
+    """Return a ledger over the tables of the camelCase app."""
+    return Place(prisma, database)
+
+
+@pytest.fixture
+async def drizzle_place(drizzle: Drizzle, database: Database) -> Place:
+    """Return a ledger over the tables of the snake_case app."""
+    return Place(drizzle, database)

@@ -1,0 +1,46 @@
+"""Runs the statements that a contract brings. What is wrong with them is told as the contract's.
+
+Faults of single values and lost races pass unchanged, as those of our own statements do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from campaign_worker.contract.reading import Source
+from campaign_worker.contract.statements import given
+from campaign_worker.errors import ContractBroken
+from campaign_worker.storage.contract_probe import problem_of
+from campaign_worker.storage.faults import Fault, fault_of
+
+
+class ContractSql:
+    """The statements of one contract, by their place in the file."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._specs = {spec.place: spec for spec, _ in given(source.contract)}
+
+    def __contains__(self, place: str) -> bool:
+        return place in self._specs
+
+    async def fetch(
+        self, connection: PoolConnectionProxy, place: str, values: Mapping[str, Any]
+    ) -> Sequence[Any]:
+        """Run one; its rows. Raises ContractBroken when it does not fit the tables."""
+        statement = self._source.statements[place]
+        try:
+            return await connection.fetch(
+                statement.sql, *(values[name] for name in statement.names)
+            )
+        except asyncpg.PostgresError as error:
+            # 42501 is a login that is refused elsewhere: here it is a GRANT that is gone.
+            if fault_of(error) in (Fault.OURS, Fault.CREDENTIALS):
+                problem = problem_of(self._source, self._specs[place], error)
+                text = f"{problem.problem} ({problem.file}:{problem.line})"
+                raise ContractBroken(place, text) from error
+            raise

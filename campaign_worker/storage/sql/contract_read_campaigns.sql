@@ -1,0 +1,1 @@
+SELECT key, campaign_id FROM {schema}.contract_campaigns WHERE key = ANY ($1::text[])
