@@ -204,7 +204,7 @@ class App:
         return (
             f"campaign-worker: the stop deadline is over, {self._left()} jobs were still active; "
             f"since the signal {tally.finished} had finished, {tally.handed_back} were handed "
-            f"back, {tally.in_doubt} mails were in doubt"
+            f"back, {tally.abandoned} abandoned, {tally.in_doubt} mails were in doubt"
         )
 
     def _left(self) -> int:

@@ -71,14 +71,14 @@ class Tally:
         return self.ended["handed back"]
 
     @property
-    def lost(self) -> int:
+    def abandoned(self) -> int:
         """Jobs whose ending could not be written."""
-        return self.ended["lost"]
+        return self.ended["lost"] + self.ended["abandoned"]
 
     @property
     def finished(self) -> int:
         """Jobs that came to an end of their own: completed, failed, retried, deferred."""
-        return self.ended.total() - self.handed_back - self.lost
+        return self.ended.total() - self.handed_back - self.abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +103,17 @@ class Stop:
         self.tally.begin()
         reserve = min(deadline.remaining() * ABORT_SHARE, ABORT_SECONDS_MOST)
         reports = await Plan(self._phases(reserve), self._report).run(deadline)
+        fates = self._fates()
         log.info(
             "worker stopped",
             in_flight_at_signal=in_flight,
-            **dataclasses.asdict(self._fates()),
+            **dataclasses.asdict(fates),
             phases={report.name: round(report.seconds, 3) for report in reports},
         )
-        return ExitCode.FORCED if self.signals.level >= StopLevel.EXIT else ExitCode.OK
+        if self.signals.level >= StopLevel.EXIT:
+            return ExitCode.FORCED
+        # As the watchdog would have said it: the time was over and they were not.
+        return ExitCode.WATCHDOG if fates.abandoned else ExitCode.OK
 
     def _phases(self, reserve: float) -> list[Phase]:
         return [
@@ -145,7 +149,13 @@ class Stop:
             ),
             Phase("smtp", "no mail can be under way any more", self._close_transports, reserve / 4),
             Phase("postgres", "after the last settle", self._close_database, reserve / 5),
-            Phase("redis", "last: locks protect jobs until nothing runs", self._close_workers),
+            # What is kept back here is for the last line, before the watchdog has the last word.
+            Phase(
+                "redis",
+                "last: locks protect jobs until nothing runs",
+                self._close_workers,
+                reserve / 6,
+            ),
         ]
 
     async def _quiet(self, deadline: Deadline) -> None:
@@ -203,7 +213,7 @@ class Stop:
     def _fates(self) -> JobsAtStop:
         """Say what became of jobs so far; those that are still active count as abandoned."""
         tally = self.tally
-        left = sum(worker.active_jobs for worker in self.workers) + tally.lost
+        left = sum(worker.active_jobs for worker in self.workers) + tally.abandoned
         return JobsAtStop(tally.finished, tally.handed_back, tally.in_doubt, left)
 
 

@@ -18,7 +18,8 @@ class ExitCode(enum.IntEnum):
     """A fault of the program itself, or it hung (EX_SOFTWARE)."""
 
     WATCHDOG = 75
-    """The deadline passed and something still ran; starting it again is right (EX_TEMPFAIL)."""
+    """The deadline passed and something still ran, or could not be written; starting it again is
+    right (EX_TEMPFAIL)."""
 
     CREDENTIALS_REFUSED = 77
     """A server answered and said no to our user, password or database (EX_NOPERM)."""
