@@ -422,6 +422,28 @@ def test_any_value_in_any_place_is_read_clean_or_refused(
 
 
 @pytest.mark.parametrize(
+    "address",
+    [
+        "a@b.c\r\nRCPT TO:<x@y>",
+        "a@b.c\x00",
+        "a@\ud800",
+        "a" * 320 + "@b.c",
+        "nobody",
+        "",
+        None,
+        7,
+        ["a@b.c"],
+    ],
+)
+def test_what_cannot_be_an_address_is_left_out(address: object) -> None:
+    assert fields.addresses([address, "right@example.com", address]) == ("right@example.com",)
+
+
+def test_of_a_list_without_end_the_first_addresses_are_read() -> None:
+    assert len(fields.addresses([f"a{number}@b.c" for number in range(100_000)])) == 50
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",
