@@ -198,7 +198,7 @@ async def test_it_is_the_same_under_a_prefix_in_braces(
         given = {"prefix": braced, "queues": queues, "each": each}
         return NodeWorker.started(node_bullmq(6), connection=connection, **given)
 
-    names = ("fails-once", "flow-fails-parent", "every-with-colons", "limited-by-a-job")
+    names = ("fails-once", "flow-fails-parent", "every-goes-on", "limited-by-a-job")
     async with App.started(node_bullmq(6), redis_url, braced) as app:
         runs = Runs(app, redis_client, braced, {name: SCENARIOS[name] for name in names})
         different = differences(await runs.by_node(start), await runs.by_us(redis_url))
