@@ -1,0 +1,163 @@
+"""`campaign-worker track`, and `run` with a tracker, as processes: what is answered is not lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+
+import aiohttp
+import asyncpg
+
+from campaign_worker.embedded.postgres import PostgresServer
+from campaign_worker.settings.kinds import SigningKey
+from campaign_worker.tracking.tokens import Keyring
+from campaign_worker.tracking.urls import TrackingUrls
+from tests.acceptance.process import WorkerProcess
+from tests.acceptance.site import Site, SiteMaker
+from tests.fixtures.mailed import Mailed, seed
+from tests.support import eventually
+
+SECRET = "signing-secret-of-this-test-0123456789"
+URLS = TrackingUrls("", Keyring([SigningKey("2026", SECRET)]))
+KEYS = {
+    "TRACKING_SIGNING_KEYS": f"2026:{SECRET}",
+    "TRACKING_LIMIT_PER_LINK": "0",
+    "TRACKING_LIMIT_PER_CLIENT": "0",
+}
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"}
+ONE_CLICK = {"List-Unsubscribe": "One-Click"}
+
+
+async def asked(worker: WorkerProcess, path: str, method: str = "GET", **options: object) -> int:
+    """Ask once, over a connection of its own; 0 when nobody answered."""
+    timeout = aiohttp.ClientTimeout(total=5)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=BROWSER) as session,
+            session.request(
+                method,
+                f"http://127.0.0.1:{worker.port}{path}",
+                allow_redirects=False,
+                **options,  # type: ignore[arg-type]  # aiohttp's many
+            ) as answer,
+        ):
+            await answer.read()
+            return answer.status
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return 0
+
+
+async def opens(site: Site) -> Counter[int]:
+    """Count the stored opens by message."""
+    async with site.postgres() as connection:
+        rows = await connection.fetch(
+            "SELECT message_id, count(*) FROM campaign_worker.tracking_events"
+            " WHERE kind = 'open' GROUP BY message_id"
+        )
+    return Counter({row["message_id"]: row["count"] for row in rows})
+
+
+async def test_a_stop_in_the_middle_of_requests_loses_none_that_was_answered(
+    make_site: SiteMaker,
+) -> None:
+    site = make_site(secrets=(SECRET,), env=KEYS)
+    mailed = await seed(site.database_url, 40)
+    worker = await site.ready("tracker", command="track")
+    answered: Counter[int] = Counter()
+
+    async def read_on(message: int) -> None:
+        while await asked(worker, URLS.open(message)) == 200:
+            answered[message] += 1
+
+    readers = [asyncio.create_task(read_on(message)) for message in mailed.messages]
+    await eventually(lambda: answered.total() >= 100)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended() == 0
+    await asyncio.gather(*readers)
+    (words,) = worker.records("tracker stopped")
+    assert words["kept"] == 0
+    # On a busy machine some are in the stream, for whoever comes next.
+    await site.ready("next", command="track")
+
+    async def all_there() -> bool:
+        return not answered - await opens(site)
+
+    await eventually(all_there, 10)
+    stored = await opens(site)
+    # What was stored and not answered was under way when its connection ended.
+    assert (stored - answered).total() <= len(mailed.messages)
+
+
+async def test_it_starts_without_postgres_and_gives_it_later_what_it_was_asked(
+    make_site: SiteMaker, mortal_postgres: PostgresServer
+) -> None:
+    site = make_site(database_url=mortal_postgres.url, secrets=(SECRET,), env=KEYS)
+    mailed = await seed(site.database_url, 1)
+    await mortal_postgres.stop("immediate")
+    worker = await site.ready("tracker", command="track")
+    for _ in range(3):
+        assert await asked(worker, URLS.open(mailed.messages[0])) == 200
+    click = URLS.click(mailed.messages[0], destination="https://shop.example")
+    assert await asked(worker, click) == 302
+    await mortal_postgres.start()
+    await eventually(lambda: _has(site, mailed, 3), 20)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended() == 0
+
+
+async def _has(site: Site, mailed: Mailed, count: int) -> bool:
+    try:
+        return await opens(site) == Counter({mailed.messages[0]: count})
+    except (OSError, asyncpg.PostgresError):
+        return False
+
+
+async def test_a_tracker_says_what_it_counts(make_site: SiteMaker) -> None:
+    site = make_site(secrets=(SECRET,), env=KEYS)
+    mailed = await seed(site.database_url, 1)
+    worker = await site.ready("tracker", command="track")
+    assert await asked(worker, URLS.open(mailed.messages[0])) == 200
+    assert await asked(worker, "/o/forged.gif") == 404
+    counted = "campaign_worker_tracking_refused_total"
+    assert await worker.metric(f'{counted}{{kind="open",reason="invalid_token"}}') == 1
+    text = "campaign_worker_tracking_requests_total"
+    found = 0.0
+    for result in ("postgres", "stream", "unsecured"):
+        labels = f'{{class="human",kind="open",result="{result}"}}'
+        found += await worker.metric(text + labels)
+    assert found == 1
+
+
+async def test_a_tracker_without_keys_says_what_is_missing(site: Site) -> None:
+    result = await site.cli("track")
+    assert result.code == 78
+    assert "TRACKING_SIGNING_KEYS" in result.stderr
+
+
+async def test_a_worker_tracks_too_and_sends_nothing_more_to_who_unsubscribes(
+    make_site: SiteMaker,
+) -> None:
+    env = KEYS | {"TRACKING_BASE_URL": "https://track.example.org"}
+    site = make_site(secrets=(SECRET,), env=env)
+    campaign = await site.campaign(2, follow_up_seconds=5)
+    worker = await site.ready("worker", **env)
+    await site.add(campaign)
+    await site.accepted(2)
+    async with site.postgres() as connection:
+        ((message, recipient),) = await connection.fetch(
+            "SELECT id, recipient_id FROM campaign_worker.messages WHERE step = 0 LIMIT 1"
+        )
+    assert await asked(worker, URLS.unsubscribe(message), "POST", data=ONE_CLICK) == 200
+    await site.finished(campaign)
+    async with site.postgres() as connection:
+        rows = await connection.fetch(
+            "SELECT state, reason, recipient_id = $1 AS left"
+            " FROM campaign_worker.messages WHERE step = 1 ORDER BY 3",
+            recipient,
+        )
+    assert [(row["state"], row["reason"]) for row in rows] == [
+        ("sent", None),
+        ("skipped", "unsubscribed"),
+    ]
+    assert len(site.mails_to(campaign)) == 3
