@@ -171,6 +171,23 @@ async def test_a_second_bounce_keeps_the_time_of_the_first(
     assert (await world.counts(campaign))["bounced"] == 1
 
 
+async def test_a_complaint_beside_a_second_bounce_leaves_the_time_of_the_first(
+    world: World, feedback: PostgresFeedback
+) -> None:
+    campaign = await world.campaign()
+    claim = await sent(world, campaign)
+    name = message_id_of(campaign)
+    await feedback.record(report(event_id="e1", message_id=name))
+    earlier = NOW - timedelta(hours=1)
+    # Handed in together they are written together.
+    await asyncio.gather(
+        feedback.record(report(event_id="e2", message_id=name, occurred_at=earlier)),
+        feedback.record(report(Complaint, "e3", message_id=name, occurred_at=earlier)),
+    )
+    row = await world.row(claim)
+    assert (row["bounced_at"], row["complained_at"]) == (NOW, earlier)
+
+
 async def test_scheduled_follow_ups_stop_with_their_reason(
     world: World, feedback: PostgresFeedback
 ) -> None:
