@@ -58,6 +58,9 @@ class Marksman:
 
     async def start(self, name: str) -> dict[str, str]:
         """Make the taps of one more worker; the settings that lead it there."""
+        for gone in [each for each in self._aims if self._world.member(each) is None]:
+            # It did not live to be hit.
+            self._due.append(self._aims.pop(gone).point)
         self._aim(name)
         site = self._world.site
         postgres = Tap(site.database_url, PostgresReader, self._hook(name))

@@ -56,6 +56,7 @@ class Report:
     rows in doubt that are not among them, by recipient and step. `early`: mails that came before
     they were due. `cuts`: faults that are no kills. `at`: kills or cuts by named point.
     `attempts_spent`: rows on which our outages cost one. `doubts`: what the rows in doubt say.
+    `broken`: why the faults ended before their number was full.
     """
 
     lost: int
@@ -79,6 +80,7 @@ class Report:
     policy: str
     seed: int
     faults: str
+    broken: str = ""
 
     def to_json(self) -> str:
         """Return one line."""
@@ -104,7 +106,7 @@ class Report:
         if self.policy != RESEND:
             # Under resend an unknown outcome costs an attempt, so that nobody gets a mail for ever.
             zeros += self.duplicated + self.attempts_spent
-        return zeros == 0 and self.in_doubt <= self.in_doubt_limit
+        return zeros == 0 and self.in_doubt <= self.in_doubt_limit and not self.broken
 
 
 async def read_books(connection: asyncpg.Connection[asyncpg.Record]) -> Books:

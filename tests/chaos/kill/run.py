@@ -70,15 +70,25 @@ async def run(
     async with world(replace(plan, **chosen.needs), folder, template=template) as place:
         telling = asyncio.create_task(_tell_for_ever(place, tell or _silence))
         try:
-            over = asyncio.Event()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(place.feed_until(over))
-                await chosen.fault(place, count)
-                over.set()
+            broken = await _do_its_worst(place, chosen, count)
             await place.settled()
-            return await place.report(family)
+            return replace(await place.report(family), broken=broken)
         finally:
             await end(telling)
+
+
+async def _do_its_worst(place: World, family: Family, count: int) -> str:
+    """Do the faults beside the feeding; why it broke off, if it did: the books still count."""
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(place.feed_until(over))
+        try:
+            await family.fault(place, count)
+        except Exception as error:  # noqa: BLE001 - the report says so, and is not good
+            return f"{type(error).__name__}: {error}"
+        finally:
+            over.set()
+    return ""
 
 
 async def _tell_for_ever(place: World, tell: Tell) -> None:
