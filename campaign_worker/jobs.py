@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from campaign_worker.queue.producer import JobSpec, Producer
 from campaign_worker.queue.survey import Survey
 from campaign_worker.sequence.jobs import MailJob
 
+Form = tuple[str, dict[str, Any]]
+Forms = Callable[[str, Sequence[Form]], Awaitable[Sequence[Form]]]
+"""Gives names and data of jobs of one queue another form."""
+
 _WRITE_EPOCH = """
 if (redis.call("GET", KEYS[1]) or "") ~= ARGV[1] then
   return 0
@@ -25,22 +30,30 @@ return 1
 
 
 class MailQueue:
-    """Fulfils sequence's JobQueue and watch's Countable over one queue. Raises errors.RedisAway."""
+    """Fulfils sequence's JobQueue and watch's Countable over one queue. Raises errors.RedisAway.
 
-    def __init__(self, client: aioredis.Redis, queue: str, prefix: str) -> None:
+    `forms` gives jobs the form of an app's own, by its contract; what adds jobs may then also raise
+    errors.DatabaseAway.
+    """
+
+    def __init__(
+        self, client: aioredis.Redis, queue: str, prefix: str, forms: Forms | None = None
+    ) -> None:
+        self._queue = queue
+        self._forms = forms
         self._producer = Producer(client, queue, prefix)
 
     async def add(self, job: MailJob) -> None:
         """Add a job; adding a known id again changes nothing."""
-        await self._producer.add_many([_spec(job)])
+        await self.add_all([job])
 
     async def add_all(self, jobs: Sequence[MailJob]) -> None:
         """Add several; those whose id is known change nothing."""
-        await self._producer.add_many([_spec(job) for job in jobs])
+        await self._producer.add_many(await self._specs(jobs))
 
     async def revive(self, jobs: Sequence[MailJob]) -> list[bool]:
         """Give each job life: add it, or bring it back; whether it needed that."""
-        states = await self._producer.revive([_spec(job) for job in jobs])
+        states = await self._producer.revive(await self._specs(jobs))
         return [state != "untouched" for state in states]
 
     async def revive_known(self, job_ids: Sequence[str]) -> list[bool | None]:
@@ -73,6 +86,15 @@ class MailQueue:
     async def counts(self) -> dict[str, int]:
         """Return the number of jobs by state."""
         return await self._producer.counts()
+
+    async def _specs(self, jobs: Sequence[MailJob]) -> list[JobSpec]:
+        if self._forms is None or not jobs:
+            return [_spec(job) for job in jobs]
+        forms = await self._forms(self._queue, [(job.name, job.data) for job in jobs])
+        return [
+            _spec(dataclasses.replace(job, name=name, data=data))
+            for job, (name, data) in zip(jobs, forms, strict=True)
+        ]
 
 
 class QueueEpochs:

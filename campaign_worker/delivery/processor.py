@@ -72,7 +72,7 @@ class MailProcessor:
     async def __call__(self, job: JobView, _token: str, signal: Signal) -> Ending:
         """Process one job. Raises nothing but CancelledError and mistakes of ours."""
         if job.name not in payload.KNOWN_JOBS:
-            return self._unknown(job)
+            return self.unknown(job)
         try:
             request = payload.parse(
                 job.name,
@@ -81,13 +81,21 @@ class MailProcessor:
                 job_id=job.id,
                 timestamp_ms=job.timestamp,
             )
-            with structlog.contextvars.bound_contextvars(**_context(job, request)):
-                outcome = await self._deliver(job, request, signal)
-                log.debug("job ended", outcome=type(outcome).__name__)
-                return self._ending(outcome)
+            return self.ending(await self.deliver(job, request, signal))
         except PayloadError as error:
-            log.error("payload refused", job_id=job.id, queue=job.queue_name, reason=str(error))
-            return Failed(error, retry=False)
+            return self.refused(job, error)
+
+    def refused(self, job: JobView, error: PayloadError) -> Ending:
+        """Say how a job ends that asks for nothing that could be done."""
+        log.error("payload refused", job_id=job.id, queue=job.queue_name, reason=str(error))
+        return Failed(error, retry=False)
+
+    async def deliver(self, job: JobView, request: Request, signal: Signal) -> Outcome:
+        """Take one request of a job to its outcome. Raises PayloadError."""
+        with structlog.contextvars.bound_contextvars(**_context(job, request)):
+            outcome = await self._deliver(job, request, signal)
+            log.debug("mail ended", outcome=type(outcome).__name__)
+            return outcome
 
     async def _deliver(self, job: JobView, request: Request, signal: Signal) -> Outcome:
         attempt = Attempt(
@@ -121,7 +129,8 @@ class MailProcessor:
             return outcomes.Interrupted("transport_down")
         return outcomes.Deferred("transport_down", seconds)
 
-    def _unknown(self, job: JobView) -> Ending:
+    def unknown(self, job: JobView) -> Ending:
+        """Say how a job ends whose name nobody here knows."""
         self._listener.on_event(UnknownJob(job.queue_name, job.name))
         if self._options.park_unknown:
             log.error(
@@ -131,22 +140,28 @@ class MailProcessor:
                 queue=job.queue_name,
                 park_seconds=PARK_SECONDS,
             )
-            return Deferred(self._until(PARK_SECONDS))
+            return self.parked()
         problem = f"unknown job {job.name!r}; this worker knows {', '.join(payload.KNOWN_JOBS)}"
         return Failed(PayloadError("name", problem), retry=False)
 
-    def _until(self, seconds: float) -> int:
+    def parked(self) -> Ending:
+        """Say how a job ends that is somebody else's."""
+        return Deferred(self.until_ms(PARK_SECONDS))
+
+    def until_ms(self, seconds: float) -> int:
+        """Give the time, in epoch milliseconds, to which a job is put off."""
         # At least a millisecond, so that the job leaves the head of the queue.
         return self._options.now_ms() + max(1, round(seconds * 1000))
 
-    def _ending(self, outcome: Outcome) -> Ending:
+    def ending(self, outcome: Outcome) -> Ending:
+        """Say how a job ends by the outcome of its mail."""
         match outcome:
             case outcomes.Sent(message_id):
                 return Completed({"outcome": "sent", "messageId": message_id})
             case outcomes.Skipped(reason):
                 return Completed({"outcome": "skipped", "reason": reason})
             case outcomes.Deferred(_, seconds) | outcomes.Busy(seconds):
-                return Deferred(self._until(seconds))
+                return Deferred(self.until_ms(seconds))
             case outcomes.Interrupted(reason):
                 return HandedBack(reason)
             case outcomes.Rejected(reason, detail):

@@ -10,7 +10,7 @@ import structlog
 from campaign_worker.delivery.ports import JobView
 from campaign_worker.delivery.revival import DueRow
 from campaign_worker.delivery.settlements import NextStep
-from campaign_worker.errors import RedisAway
+from campaign_worker.errors import Away
 from campaign_worker.sequence.jobs import mail_job
 from campaign_worker.sequence.sweep import JobQueue, QueueSweep
 
@@ -47,7 +47,7 @@ class Scheduler:
     async def add(self, step: NextStep, job: JobView) -> None:
         """Add the follow-up's job beside the job of the step before it.
 
-        While Redis is away nothing is added: the row is there, and the reconciler adds the job.
+        While a server is away nothing is added: the row is there, and the reconciler adds the job.
         """
         follow_up = mail_job(
             step.campaign_id,
@@ -58,7 +58,7 @@ class Scheduler:
         )
         try:
             await self._queue_of(job.queue_name).add(follow_up)
-        except RedisAway:
+        except Away:
             log.warning("follow-up left to the reconciler", follow_up=follow_up.id)
 
     def sweep(self) -> QueueSweep:
