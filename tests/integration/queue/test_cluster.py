@@ -19,18 +19,20 @@ from tests.support import eventually
 PREFIX = "{bull}"
 KEY = f"{PREFIX}:{QUEUE}:wait"
 APP = """
-const { Queue, QueueEvents } = require('bullmq');
+const { Queue } = require('bullmq');
 const { Cluster } = require('ioredis');
 const { points, prefix } = JSON.parse(process.env.INPUT);
 (async () => {
   const connection = new Cluster(points, { redisOptions: { maxRetriesPerRequest: null } });
   const queue = new Queue('mails', { connection, prefix });
-  const events = new QueueEvents('mails', { connection, prefix });
-  await events.waitUntilReady();
-  const job = await queue.add('mail', {});
-  const value = await job.waitUntilFinished(events, 10000);
+  const { id } = await queue.add('mail', {});
+  let job;
+  do {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    job = await queue.getJob(id);
+  } while (!job.finishedOn);
+  const value = job.returnvalue;
   const workers = (await queue.getWorkers()).map(({ rawname }) => rawname);
-  await events.close();
   await queue.close();
   await connection.quit();
   console.log(JSON.stringify({ value, workers }));
