@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
@@ -16,6 +16,7 @@ from campaign_worker.queue.producer import JobSpec, Producer
 from campaign_worker.queue.survey import Survey
 from campaign_worker.sequence.jobs import MailJob
 
+T = TypeVar("T")
 Form = tuple[str, dict[str, Any]]
 Forms = Callable[[str, Sequence[Form]], Awaitable[Sequence[Form]]]
 """Gives names and data of jobs of one queue another form."""
@@ -32,6 +33,7 @@ return 1
 class MailQueue:
     """Fulfils sequence's JobQueue and watch's Countable over one queue. Raises errors.RedisAway.
 
+    Also for a Redis that answers and refuses, as it is full or cannot write to its disk.
     `forms` gives jobs the form of an app's own, by its contract; what adds jobs may then also raise
     errors.DatabaseAway.
     """
@@ -49,21 +51,23 @@ class MailQueue:
 
     async def add_all(self, jobs: Sequence[MailJob]) -> None:
         """Add several; those whose id is known change nothing."""
-        await self._producer.add_many(await self._specs(jobs))
+        specs = await self._specs(jobs)
+        await _answered(lambda: self._producer.add_many(specs))
 
     async def revive(self, jobs: Sequence[MailJob]) -> list[bool]:
         """Give each job life: add it, or bring it back; whether it needed that."""
-        states = await self._producer.revive(await self._specs(jobs))
+        specs = await self._specs(jobs)
+        states = await _answered(lambda: self._producer.revive(specs))
         return [state != "untouched" for state in states]
 
     async def revive_known(self, job_ids: Sequence[str]) -> list[bool | None]:
         """Bring back jobs that exist: whether each needed it, None where there is none."""
-        found = await self._producer.revive_known(job_ids)
+        found = await _answered(lambda: self._producer.revive_known(job_ids))
         return [None if state == "absent" else state != "untouched" for state in found]
 
     async def promote(self, job_ids: Sequence[str]) -> int:
         """Let delayed jobs run at once; how many were delayed."""
-        return await self._producer.promote(job_ids)
+        return await _answered(lambda: self._producer.promote(job_ids))
 
     def survey(self) -> Survey:
         """Begin a look over the queue for many jobs."""
@@ -73,19 +77,22 @@ class MailQueue:
         self, campaign_id: int, *, delay_seconds: float, spread_seconds: float
     ) -> tuple[int, int]:
         """Put off a campaign's jobs among the oldest that wait; (looked at, put off)."""
-        return await self._producer.aside().put_off(
-            Group(str(campaign_id), KNOWN_JOBS, CAMPAIGN_FIELDS),
-            delay_ms=round(delay_seconds * 1000),
-            spread_ms=round(spread_seconds * 1000),
+        return await _answered(
+            lambda: self._producer.aside().put_off(
+                Group(str(campaign_id), KNOWN_JOBS, CAMPAIGN_FIELDS),
+                delay_ms=round(delay_seconds * 1000),
+                spread_ms=round(spread_seconds * 1000),
+            )
         )
 
     async def call_back(self, campaign_id: int, limit: int) -> int | None:
         """Let jobs run at once that were put off; how many did, None when none are left."""
-        return await self._producer.aside().call_back(str(campaign_id), limit)
+        aside = self._producer.aside()
+        return await _answered(lambda: aside.call_back(str(campaign_id), limit))
 
     async def counts(self) -> dict[str, int]:
         """Return the number of jobs by state."""
-        return await self._producer.counts()
+        return await _answered(self._producer.counts)
 
     async def _specs(self, jobs: Sequence[MailJob]) -> list[JobSpec]:
         if self._forms is None or not jobs:
@@ -112,7 +119,7 @@ class QueueEpochs:
 
     async def read(self) -> Mapping[str, str | None]:
         """Read each key; None where there is none. Raises RedisAway."""
-        found = await _answered(lambda: self._client.mget(list(self._keys.values())))
+        found: list[Any] = await _answered(lambda: self._client.mget(list(self._keys.values())))
         return {
             queue: value.decode() if isinstance(value, bytes) else value
             for queue, value in zip(self._keys, found, strict=True)
@@ -124,7 +131,7 @@ class QueueEpochs:
         return bool(await _answered(lambda: self._write(keys=[self._keys[queue]], args=arguments)))
 
 
-async def _answered(ask: Callable[[], Awaitable[Any]]) -> Any:
+async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
     try:
         return await ask()
     except (RedisError, OSError, TimeoutError) as error:

@@ -16,6 +16,7 @@ from shutdown import Deadline, StartStop
 from shutdown.testing import stress
 
 SERVICES = ["leases", "gate", "reconciler", "watch", "slowest", "resting"]
+OF_TRACKING = ["Destinations", "Drainer", "Drainer", "Retention"]
 
 
 class Well:
@@ -43,6 +44,8 @@ async def parts(redis_url: str, database_url: str, prefix: str) -> AsyncIterator
         smtp_url="smtp://127.0.0.1:1",
         mail_from="news@example.org",
         bullmq_prefix=prefix,
+        tracking_base_url="https://t.example.org",
+        tracking_signing_keys="1:" + 32 * "k",
     )
     made = Parts(settings, Fanout())
     await made.database.open()
@@ -58,6 +61,13 @@ async def test_a_service_of_the_worker_passes_the_stress_test(parts: Parts, name
     await stress(lambda: getattr(parts, name))
 
 
+@pytest.mark.parametrize("number", range(len(OF_TRACKING)), ids=lambda n: f"{n} {OF_TRACKING[n]}")
+async def test_a_service_of_tracking_passes_the_stress_test(parts: Parts, number: int) -> None:
+    assert parts.tracking is not None
+    service = parts.tracking.services[number]
+    await stress(lambda: service)
+
+
 async def test_the_web_server_passes_the_stress_test() -> None:
     exposition = Exposition(CollectorRegistry())
     await stress(lambda: WebServer(0, Well(), exposition))
@@ -66,3 +76,5 @@ async def test_the_web_server_passes_the_stress_test() -> None:
 async def test_every_service_that_the_worker_has_is_in_this_file(parts: Parts) -> None:
     services = {name for name, part in vars(parts).items() if isinstance(part, StartStop)}
     assert services == set(SERVICES)
+    assert parts.tracking is not None
+    assert [type(service).__name__ for service in parts.tracking.services] == OF_TRACKING
