@@ -71,10 +71,13 @@ class Intake:
         self.changed.set()
 
     def note_due(self, due_ms: int) -> None:
-        """Note that a delayed job is due at `due_ms`, as its marker said."""
+        """Note that a delayed job is due at `due_ms`, as its marker said.
+
+        Its marker is used up: even if nothing is new, another block must begin.
+        """
         if self._due_ms is None or due_ms < self._due_ms:
             self._due_ms = due_ms
-            self.changed.set()
+        self.changed.set()
 
     def wait_seconds(self) -> float | None:
         """Return 0 to claim now, None to wait for a wake-up, else the seconds to the next try."""
