@@ -14,6 +14,7 @@ import uvloop
 import campaign_worker
 from campaign_worker import logs
 from campaign_worker.assembly import Parts
+from campaign_worker.contract.serving import served
 from campaign_worker.queue import Worker
 from campaign_worker.settings import Settings
 from campaign_worker.startup import ping_redis, wait_for
@@ -64,18 +65,20 @@ class App:
         self, settings: Settings, *, claimless_limit_seconds: float = CLAIMLESS_SECONDS
     ) -> None:
         self._claimless_limit_seconds = claimless_limit_seconds
+        settings, source = served(settings)
         self._settings = settings
         registry = process_registry()
         self._tally = Tally()
         self._listener = Fanout(PrometheusListener(registry), self._tally)
         self._lifecycle = Lifecycle(self._listener)
-        self._parts = Parts(settings, self._listener)
+        self._parts = Parts(settings, self._listener, source)
         tracking = self._parts.tracking
         routes = {
             **webhook_handlers(settings, self._parts.database, self._listener),
             **({} if tracking is None else tracking.routes.table),
         }
-        self._web = WebServer(settings.port, self, Exposition(registry), routes)
+        quick = None if tracking is None else tracking.routes.quick
+        self._web = WebServer(settings.port, self, Exposition(registry), routes, quick)
         self._workers: list[Worker] = []
 
     async def run(self) -> int:
@@ -145,6 +148,9 @@ class App:
         await wait_for("Redis", lambda: ping_redis(self._parts.redis))
         await wait_for("Postgres", self._parts.database.open)
         await self._parts.database.check_schema()
+        if self._parts.contract is not None:
+            await wait_for("Postgres", self._parts.contract.verify)
+            await self._parts.contract.keeper.start()
         await self._parts.leases.start()
         await self._parts.slowest.start()
         await self._parts.gate.start()
@@ -173,6 +179,7 @@ class App:
             workers=self._workers,
             background=[
                 *(self._parts.reconciler, self._parts.resting, self._parts.watch),
+                *(() if self._parts.contract is None else (self._parts.contract.keeper,)),
                 self._parts.gate,
                 *(self._parts.tracking.services if self._parts.tracking is not None else ()),
             ],

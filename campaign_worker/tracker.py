@@ -74,7 +74,8 @@ class Tracker:
             **webhook_handlers(settings, self._database, self._listener),
             **self._parts.routes.table,
         }
-        self._web = WebServer(settings.port, self, Exposition(registry), routes)
+        quick = self._parts.routes.quick
+        self._web = WebServer(settings.port, self, Exposition(registry), routes, quick)
 
     async def run(self) -> int:
         """Start, serve, stop; the exit code. The process has to end with it."""

@@ -78,7 +78,7 @@ class TrackingParts:
             ),
             Clients(
                 ClientHashes(enabled=settings.tracking_client_hash is ClientHash.DAILY),
-                settings.client_ip_header,
+                (settings.client_ip_header or "").lower() or None,
             ),
             listener,
         )

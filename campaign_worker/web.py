@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from aiohttp import web
 
 from campaign_worker.errors import SettingsError
+from campaign_worker.quick import Asked, Quick, QuickServer
 from campaign_worker.state import WorkerState
 from shutdown import StartStop
 
@@ -80,8 +81,10 @@ class WebServer(StartStop):
         health: HealthSource,
         exposition: Exposition,
         routes: Mapping[str, Handler] | None = None,
+        quick: Quick | None = None,
     ) -> None:
         super().__init__()
+        self._quick = quick or _nothing_quick
         self._routes = routes or {}
         self._own: dict[str, Callable[[], web.Response]] = {
             "/health": self._health_now,
@@ -103,7 +106,7 @@ class WebServer(StartStop):
     async def _start(self) -> None:
         """Bind and serve; SettingsError naming PORT when it cannot be bound."""
         # Without an application: its router and signals would be a good part of a request's cost.
-        server = web.Server(self._answer, access_log=None)
+        server = QuickServer(self._answer, self._quick, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS)
         await self._runner.setup()
         sockets = listening_sockets(self._wanted_port)
@@ -151,6 +154,10 @@ class WebServer(StartStop):
             body=self._exposition.text(),
             headers={"Content-Type": self._exposition.content_type},
         )
+
+
+def _nothing_quick(_asked: Asked, _target: str) -> None:
+    return None
 
 
 def listening_sockets(port: int) -> list[socket.socket]:

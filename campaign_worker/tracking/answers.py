@@ -1,6 +1,7 @@
 """Answers whose bytes are made once: status line, headers and body; only the date is new.
 
-They go through aiohttp's server as its own responses do, without building headers for each request.
+They go through aiohttp's server as its own responses do, or past it (quick.py), without building
+headers for each request.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class Answer:
             connection = b"Connection: keep-alive\r\n"
         body = b"" if request.method == "HEAD" else self._body
         return _Sent(b"".join((self._head, _date(), connection, b"\r\n", body)), keeps=keeps)
+
+    def data(self, *, keeps: bool) -> bytes:
+        """Give the whole answer to a GET of HTTP/1.1."""
+        connection = b"" if keeps else b"Connection: close\r\n"
+        return b"".join((self._head, _date(), connection, b"\r\n", self._body))
 
 
 class _Sent(web.StreamResponse):

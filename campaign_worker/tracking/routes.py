@@ -17,6 +17,7 @@ from typing import Final
 from aiohttp import web
 
 from campaign_worker.errors import DatabaseAway, InvalidToken
+from campaign_worker.quick import Answered, Asked
 from campaign_worker.tracking.answers import Answer
 from campaign_worker.tracking.classify import EventKind, Hit, Visitor, classify
 from campaign_worker.tracking.clients import ClientHashes, client_address, limited_as
@@ -111,16 +112,34 @@ class TrackingRoutes:
         """The handlers by the first part of the path."""
         return {"o": self._open, "c": self._click, "u": self._unsubscribe}
 
+    def quick(self, asked: Asked, target: str) -> Answered | None:
+        """Answer a plain GET of a picture or of a link whose destination is known."""
+        path = target.partition("?")[0]
+        if path.startswith("/o/"):
+            return self._opened(asked, path[3:])
+        if path.startswith("/c/"):
+            token = self._token(TokenKind.CLICK, path[3:])
+            if token is None:
+                return self._page_for(asked.headers, Page.GONE), None
+            if token.link_id is None:
+                return self._clicked(asked, path[3:], token, token.destination or "")
+            known = self._destinations.known(token.link_id)
+            return None if known is None else self._clicked(asked, path[3:], token, known)
+        return None
+
     async def _open(self, request: web.BaseRequest, rest: str) -> web.StreamResponse:
         if request.method not in _READS:
             return _NO_METHOD.to(request)
-        token = self._token(TokenKind.OPEN, rest[:-4]) if rest.endswith(".gif") else None
-        if token is None:
-            return _NOT_FOUND.to(request)
-        recorded = self._recorded(request, EventKind.OPEN, token, rest)
+        answer, recorded = self._opened(_asked(request), rest)
         if recorded is not None:
             await recorded
-        return _PICTURE.to(request)
+        return answer.to(request)
+
+    def _opened(self, asked: Asked, rest: str) -> tuple[Answer, asyncio.Future[Secured] | None]:
+        token = self._token(TokenKind.OPEN, rest[:-4]) if rest.endswith(".gif") else None
+        if token is None:
+            return _NOT_FOUND, None
+        return _PICTURE, self._recorded(asked, EventKind.OPEN, token, rest)
 
     async def _click(self, request: web.BaseRequest, rest: str) -> web.StreamResponse:
         if request.method not in _READS:
@@ -136,10 +155,16 @@ class TrackingRoutes:
         if url is None:
             self._refused(EventKind.CLICK, "unknown_link")
             return self._page(request, Page.GONE)
-        recorded = self._recorded(request, EventKind.CLICK, token, rest)
+        answer, recorded = self._clicked(_asked(request), rest, token, url)
         if recorded is not None:
             await recorded
-        return Answer(HTTPStatus.FOUND, {"Location": url}).to(request)
+        return answer.to(request)
+
+    def _clicked(
+        self, asked: Asked, rest: str, token: Token, url: str
+    ) -> tuple[Answer, asyncio.Future[Secured] | None]:
+        recorded = self._recorded(asked, EventKind.CLICK, token, rest)
+        return Answer(HTTPStatus.FOUND, {"Location": url}), recorded
 
     async def _destination(self, token: Token) -> str | None:
         if token.link_id is None:
@@ -158,7 +183,7 @@ class TrackingRoutes:
         if not await _asks_to_unsubscribe(request):
             self._refused(EventKind.UNSUBSCRIBE, "malformed")
             return self._page(request, Page.WRONG)
-        recorded = self._recorded(request, EventKind.UNSUBSCRIBE, token, rest)
+        recorded = self._recorded(_asked(request), EventKind.UNSUBSCRIBE, token, rest)
         # Too many of them: whether this one is kept, nobody can promise.
         if recorded is None or await recorded is Secured.UNSECURED:
             return self._page(request, Page.AWAY)
@@ -172,12 +197,12 @@ class TrackingRoutes:
             return None
 
     def _recorded(
-        self, request: web.BaseRequest, kind: EventKind, token: Token, text: str
+        self, asked: Asked, kind: EventKind, token: Token, text: str
     ) -> asyncio.Future[Secured] | None:
         """Record a request; None when there were too many like it."""
-        headers = request.headers
-        address = client_address(request.remote, headers, self._clients.trusted_header)
-        verdict = classify(Hit(kind, request.method, headers, address))
+        headers = asked.headers
+        address = client_address(asked.peer, headers, self._clients.trusted_header)
+        verdict = classify(Hit(kind, asked.method, headers, address))
         # A proxy asks for millions of readers from a few addresses.
         alone = address is not None and verdict.visitor is not Visitor.PRIVACY_PROXY
         if not self._limits.per_token.allows(text) or (
@@ -191,11 +216,11 @@ class TrackingRoutes:
             link_id=token.link_id,
             target=target_of(token.link_id, token.destination),
             kind=kind,
-            head=request.method == "HEAD",
+            head=asked.method == "HEAD",
             visitor=verdict.visitor,
             machine=verdict.machine,
             client_hash=self._clients.hashes.of(address),
-            user_agent=cleaned_agent(headers.get("User-Agent")),
+            user_agent=cleaned_agent(headers.get("user-agent")),
             occurred_at=datetime.now(UTC),
         )
         recorder = self._unsubscribes if kind is EventKind.UNSUBSCRIBE else self._events
@@ -205,14 +230,20 @@ class TrackingRoutes:
         self._listener.on_event(TrackingRefused(kind.value, reason))
 
     def _page(self, request: web.BaseRequest, page: Page) -> web.StreamResponse:
-        language = self._pages.language(request.headers.get("Accept-Language"))
-        return self._answers[page, language].to(request)
+        return self._page_for(request.headers, page).to(request)
+
+    def _page_for(self, headers: Mapping[str, str], page: Page) -> Answer:
+        return self._answers[page, self._pages.language(headers.get("accept-language"))]
 
     def _page_answer(self, page: Page, language: str) -> Answer:
         headers = {**_PAGE_HEADERS, "Content-Language": language}
         if page is Page.AWAY:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return Answer(_STATUS[page], headers, self._pages.page(page, language))
+
+
+def _asked(request: web.BaseRequest) -> Asked:
+    return Asked(request.method, request.headers, request.remote)
 
 
 async def _asks_to_unsubscribe(request: web.BaseRequest) -> bool:

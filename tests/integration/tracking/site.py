@@ -97,7 +97,8 @@ async def site_of(
     registry, heard = CollectorRegistry(), Heard()
     listener = Fanout(PrometheusListener(registry), heard)
     parts = TrackingParts(settings, database, client, listener)
-    server = WebServer(0, Healthy(), Exposition(registry), parts.routes.table)
+    routes = parts.routes
+    server = WebServer(0, Healthy(), Exposition(registry), routes.table, routes.quick)
     await server.start()
     try:
         jar = aiohttp.DummyCookieJar()
