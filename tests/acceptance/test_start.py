@@ -113,3 +113,16 @@ async def refused(worker: WorkerProcess, variable: str) -> None:
     (line,) = worker.plain_lines()
     assert line.startswith(f"campaign-worker: {variable}: ")
     await eventually(lambda: not worker.running)
+
+
+async def test_without_a_drain_window_on_railway_the_start_log_says_what_will_happen(
+    make_site: SiteMaker,
+) -> None:
+    # An empty variable counts as unset.
+    worker = make_site().start("worker", RAILWAY_SERVICE_ID="service", DRAIN_SECONDS="")
+    await worker.says("starting", stop_budget_seconds=1.0)
+    await worker.ready()
+    (warning,) = worker.records("settings")
+    assert warning["level"] == "warning"
+    assert "Railway kills this worker right after SIGTERM" in warning["problem"]
+    assert "RAILWAY_DEPLOYMENT_DRAINING_SECONDS=60" in warning["problem"]
