@@ -9,6 +9,9 @@ from typing import Any, cast
 
 import structlog
 
+from campaign_worker.contract.processor import ContractProcessor
+from campaign_worker.contract.reading import Source
+from campaign_worker.contract_parts import ContractParts
 from campaign_worker.delivery.breaker import Breakers
 from campaign_worker.delivery.endgame import Endgame
 from campaign_worker.delivery.leases import Leases
@@ -20,7 +23,13 @@ from campaign_worker.delivery.retry import RetryPolicy
 from campaign_worker.delivery.routing import Routing
 from campaign_worker.delivery.spool import Drain
 from campaign_worker.delivery.writing import Writer
-from campaign_worker.errors import MailNotSent, PayloadError, RedisAway, SettingsError
+from campaign_worker.errors import (
+    ContractBroken,
+    MailNotSent,
+    PayloadError,
+    RedisAway,
+    SettingsError,
+)
 from campaign_worker.intake import IntakeGate
 from campaign_worker.jobs import MailQueue, QueueEpochs
 from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
@@ -59,24 +68,29 @@ _REDIS_REPLY_SECONDS = 5.0
 class Parts:
     """The parts of one worker process, each made once."""
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
+    def __init__(
+        self, settings: Settings, listener: Listener, source: Source | None = None
+    ) -> None:
         self._settings = settings
         self._listener = listener
         self._connection = ConnectionSpec.of(settings.redis_url.get_secret_value())
         self.redis = self._connection.client(socket_timeout=_REDIS_REPLY_SECONDS)
-        self._queues = {
-            queue.name: MailQueue(self.redis, queue.name, settings.bullmq_prefix)
-            for queue in settings.queues
-        }
+        self.database = Database(database_options(settings))
+        self.contract = (
+            None
+            if source is None
+            else ContractParts(source, self.database, listener, self._contract_broken)
+        )
+        self._queues = {queue.name: self._build_queue(queue.name) for queue in settings.queues}
         epochs = QueueEpochs(self.redis, list(self._queues), settings.bullmq_prefix)
         self._scheduler = Scheduler(self._queue_of, settings.queues[0].name, epochs)
-        self.database = Database(database_options(settings))
         self.ledger = PostgresLedger(
             self.database,
             lease_seconds=settings.lease_seconds,
             normalize=normalize,
             listener=listener,
             static_links=None if settings.tracking_base_url is None else static_links,
+            app=None if self.contract is None else self.contract.tables,
         )
         self.resting = Resting(self._queue_of)
         self.spool = RedisSpool(self.redis, spool_key(settings.bullmq_prefix))
@@ -98,6 +112,7 @@ class Parts:
             },
             listener=listener,
             transport_probe_seconds=settings.transport_probe_seconds,
+            probe_contract=None if self.contract is None else self.contract.verify,
         )
         self.reconciler = self._build_reconciler()
         self.watch = Watch(self._queues, listener)
@@ -118,7 +133,10 @@ class Parts:
             "ignoreStallLimit": True,
             "name": settings.instance_id,
         }
-        if settings.limiter_max is not None:
+        limit = queue.limit
+        if limit is not None:
+            options["limiter"] = {"max": limit.max, "duration": limit.duration_ms}
+        elif settings.limiter_max is not None:
             options["limiter"] = {
                 "max": settings.limiter_max,
                 "duration": settings.limiter_duration_ms,
@@ -131,6 +149,9 @@ class Parts:
         worker.on("error", _on_worker_error)
         worker.on("failed", _on_job_failed)
         return worker
+
+    def _contract_broken(self, error: ContractBroken) -> None:
+        self.gate.database_away(error)
 
     async def _probe_database(self) -> None:
         """Raise while Postgres is away; what was written down meanwhile comes before new claims."""
@@ -148,8 +169,12 @@ class Parts:
     def _queue_of(self, name: str) -> MailQueue:
         if name not in self._queues:
             # A row may name a queue that this replica does not work on.
-            self._queues[name] = MailQueue(self.redis, name, self._settings.bullmq_prefix)
+            self._queues[name] = self._build_queue(name)
         return self._queues[name]
+
+    def _build_queue(self, name: str) -> MailQueue:
+        forms = None if self.contract is None else self.contract.forms
+        return MailQueue(self.redis, name, self._settings.bullmq_prefix, forms)
 
     def _build_transports(self) -> dict[str, AnyTransport]:
         settings = self._settings
@@ -197,14 +222,18 @@ class Parts:
             listener=self._listener,
         )
 
-    def _build_processor(self, now_ms: Callable[[], int]) -> MailProcessor:
+    def _build_processor(self, now_ms: Callable[[], int]) -> MailProcessor | ContractProcessor:
         options = ProcessorOptions(
             park_unknown=self._settings.unknown_jobs is UnknownJobs.PARK,
             now_ms=now_ms,
             backoff_seconds=_backoff_seconds,
-            on_rest=self.resting.note,
+            # An app's jobs name its own ids: which are of one campaign, no script can say.
+            on_rest=_nothing if self.contract is not None else self.resting.note,
         )
-        return MailProcessor(self._pipeline, self.gate, self._scheduler, self._listener, options)
+        mails = MailProcessor(self._pipeline, self.gate, self._scheduler, self._listener, options)
+        if self.contract is None:
+            return mails
+        return self.contract.processor(mails, self.gate, self._queue_of)
 
     def _build_pace(self) -> Unpaced | SharedPace:
         rate = self._settings.send_rate_per_second
@@ -217,6 +246,10 @@ class Parts:
 def _tracking_urls(settings: Settings) -> TrackingUrls | None:
     base = settings.tracking_base_url
     return None if base is None else TrackingUrls(base, Keyring(settings.tracking_signing_keys))
+
+
+def _nothing(_queue: str, _campaign_id: int) -> None:
+    return None
 
 
 def _on_worker_error(error: BaseException) -> None:

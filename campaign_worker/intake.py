@@ -14,6 +14,7 @@ from typing import Protocol
 
 import structlog
 
+from campaign_worker.errors import ContractBroken
 from metrics import IntakeHeld, Listener
 from shutdown import StartStop, end
 
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 _DATABASE_PROBE_SECONDS = 0.25
 _RELAPSE_SECONDS = 10.0
+
+_CONTRACT_PROBE_SECONDS = 2.0
 
 _DATABASE = "postgres"
 
@@ -53,8 +56,11 @@ class IntakeGate(StartStop):
         probe_transports: Mapping[str, Probe],
         listener: Listener,
         transport_probe_seconds: float,
+        probe_contract: Probe | None = None,
     ) -> None:
         super().__init__()
+        self._probe_contract = probe_contract
+        self._details: dict[str, str] = {}
         self._probe_database = probe_database
         self._probe_transports = probe_transports
         self._listener = listener
@@ -67,8 +73,10 @@ class IntakeGate(StartStop):
 
     @property
     def reasons(self) -> list[str]:
-        """What is away now."""
-        return sorted(self._probing)
+        """What is away now, and why where that is for people to mend."""
+        return sorted(
+            f"{one}: {self._details[one]}" if one in self._details else one for one in self._probing
+        )
 
     def attach(self, holders: Sequence[Holder]) -> None:
         """Name the workers to hold."""
@@ -78,7 +86,12 @@ class IntakeGate(StartStop):
                 holder.hold(reason)
 
     def database_away(self, error: Exception) -> None:
-        """Hold intake until Postgres answers again."""
+        """Hold intake until Postgres answers again, or takes the contract's statements."""
+        if isinstance(error, ContractBroken) and self._probe_contract is not None:
+            reason = f"contract {error.statement}"
+            self._details[reason] = error.problem
+            self._hold(reason, error, self._probe_contract, _CONTRACT_PROBE_SECONDS)
+            return
         self._hold(_DATABASE, error, self._probe_database, self._database_pause())
 
     def transport_down(self, transport: str, error: Exception) -> float | None:

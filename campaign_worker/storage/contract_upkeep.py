@@ -1,0 +1,89 @@
+"""What no claim and no settle does for an app: the untold is told, the end of a pause noticed.
+
+Each method is one or more short transactions; several replicas may do it at once.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+
+from campaign_worker.storage.contract_tables import AppTables
+from campaign_worker.storage.database import Database
+from campaign_worker.storage.faults import Fault, fault_of
+
+log = structlog.get_logger(__name__)
+
+_PAGE = 500
+_AGAIN_SECONDS = 60.0
+
+
+class ContractUpkeep:
+    """All methods raise DatabaseAway, which ContractBroken is one of."""
+
+    def __init__(self, database: Database, tables: AppTables) -> None:
+        self._database = database
+        self._tables = tables
+
+    async def tell_untold(self) -> int:
+        """Tell endings that somebody else wrote, or that could not be told; how many were."""
+        told = 0
+        while True:
+            async with self._database.transaction() as connection:
+                rows = await connection.fetch(
+                    self._database.sql["contract_lock_unwritten"], _PAGE, _AGAIN_SECONDS
+                )
+                ids = [row["id"] for row in rows]
+                if not await self._told(connection, ids):
+                    for row_id in ids:
+                        told += await self._tell_one(connection, row_id)
+                else:
+                    told += len(ids)
+            if len(ids) < _PAGE:
+                return told
+
+    async def tell_counts(self) -> int:
+        """Tell counts that have changed since they were told; of how many campaigns."""
+        rows = await self._database.fetch("contract_stale_counts")
+        campaigns = [row["campaign_id"] for row in rows]
+        if campaigns:
+            async with self._database.transaction() as connection:
+                await self._tables.writing.tell_campaigns(connection, campaigns)
+        return len(campaigns)
+
+    async def look_at_resting(self) -> None:
+        """Read campaigns that rest: only the app knows when they go on."""
+        keys = [row["key"] for row in await self._database.fetch("contract_resting")]
+        for start in range(0, len(keys), _PAGE):
+            async with self._database.transaction() as connection:
+                page = keys[start : start + _PAGE]
+                await self._tables.importing.campaigns(connection, page)
+
+    async def _told(self, connection: PoolConnectionProxy, ids: list[int]) -> bool:
+        """Tell these together; False when a value of one is refused."""
+        if not ids:
+            return True
+        attempt = connection.transaction()
+        await attempt.start()
+        try:
+            await self._tables.writing.tell_all(connection, ids)
+        except asyncpg.PostgresError as error:
+            if fault_of(error) is not Fault.DATA:
+                raise
+            await attempt.rollback()
+            if len(ids) == 1:
+                await self._put_aside(connection, ids[0], error)
+            return False
+        await attempt.commit()
+        return True
+
+    async def _tell_one(self, connection: PoolConnectionProxy, row_id: int) -> int:
+        return int(await self._told(connection, [row_id]))
+
+    async def _put_aside(
+        self, connection: PoolConnectionProxy, row_id: int, error: asyncpg.PostgresError
+    ) -> None:
+        problem = str(getattr(error, "message", None) or type(error).__name__)
+        log.error("the app's tables refuse an ending", row=row_id, problem=problem)
+        await connection.execute(self._database.sql["contract_unwritable"], row_id, problem[:500])
