@@ -6,16 +6,15 @@ who holds the table and every secret gets an address back out of it.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import ipaddress
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 DAY_SECONDS: Final = 86_400
-_ADDRESSES_KEPT: Final = 4096
+_MAPPED_V4: Final = bytes(10) + b"\xff\xff"
 
 
 class ClientHashes:
@@ -53,20 +52,23 @@ def client_address(
     return None if peer is None else _address(peer)
 
 
-@functools.lru_cache(maxsize=_ADDRESSES_KEPT)
 def _address(text: str) -> str | None:
+    """Give an address in its one usual form, IPv4 in IPv6 as IPv4; None for what is none."""
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
+        if ":" not in text:
+            socket.inet_pton(socket.AF_INET, text)
+            return text
+        packed = socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    except (OSError, ValueError):
         return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
+    if packed.startswith(_MAPPED_V4):
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return socket.inet_ntop(socket.AF_INET6, packed)
 
 
-@functools.lru_cache(maxsize=_ADDRESSES_KEPT)
 def limited_as(address: str) -> str:
     """Give what a limit counts by: an IPv4 address, or the /64 that one host of IPv6 has."""
     if ":" not in address:
         return address
-    network = ipaddress.ip_network((address, 64), strict=False)
-    return str(network.network_address)
+    packed = socket.inet_pton(socket.AF_INET6, address)[:8] + bytes(8)
+    return socket.inet_ntop(socket.AF_INET6, packed)

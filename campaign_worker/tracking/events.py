@@ -37,8 +37,8 @@ class Secured(enum.Enum):
 class TrackingEvent(NamedTuple):
     """One request. A tuple, so that a batch turns into columns in one step.
 
-    `target` tells the links of one message apart: the link's id, or a negative hash of the
-    destination that its token carried. `occurred_at` has a time zone.
+    `target` is a negative hash of the destination that a token carried: with `link_id` it tells the
+    links of one message apart. `occurred_at` has a time zone.
     """
 
     id: UUID
@@ -69,10 +69,10 @@ def new_event_id() -> UUID:
     return UUID(int=milliseconds << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
 
 
-def target_of(link_id: int | None, destination: str | None) -> int | None:
-    """Give what tells one link of a message from another."""
-    if link_id is not None or destination is None:
-        return link_id
+def target_of(destination: str | None) -> int | None:
+    """Give what tells a destination from another, below all ids of links."""
+    if destination is None:
+        return None
     digest = hashlib.blake2b(destination.encode(), digest_size=7).digest()
     return -1 - int.from_bytes(digest)
 

@@ -214,7 +214,7 @@ class TrackingRoutes:
             id=new_event_id(),
             message_id=token.message_id,
             link_id=token.link_id,
-            target=target_of(token.link_id, token.destination),
+            target=target_of(token.destination),
             kind=kind,
             head=asked.method == "HEAD",
             visitor=verdict.visitor,

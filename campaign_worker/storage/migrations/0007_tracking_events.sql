@@ -1,7 +1,7 @@
 -- Events are written in batches, and their classes, times and counts follow from the rows, whoever
 -- writes them and in whatever order.
 
--- `target` tells the links of one message apart, also those whose destination travels in the token.
+-- `target` stands for the destinations that travel in tokens: with link_id it tells links apart.
 ALTER TABLE {schema}.tracking_events
     ADD COLUMN target bigint,
     ADD COLUMN head boolean NOT NULL DEFAULT false;
@@ -214,14 +214,15 @@ BEGIN
     UPDATE {schema}.tracking_events e SET class = 'scanner', machine = true
     WHERE NOT e.machine AND e.id IN (
         SELECT found.id
-        FROM unnest(ids, message_ids, targets, kinds, heads, times)
-             AS n (id, message_id, target, kind, head, occurred_at)
+        FROM unnest(ids, message_ids, link_ids, targets, kinds, heads, times)
+             AS n (id, message_id, link_id, target, kind, head, occurred_at)
         JOIN {schema}.tracking_events x
           ON x.message_id = n.message_id AND x.id <> n.id AND x.kind = n.kind
          AND x.occurred_at BETWEEN n.occurred_at - moment AND n.occurred_at + moment
         CROSS JOIN LATERAL (
-            SELECT n.kind = 'click' AND n.target <> x.target AS several,
-                   n.target IS NOT DISTINCT FROM x.target AS same) links
+            SELECT n.kind = 'click' AND NOT same AS several, same
+            FROM (SELECT coalesce(n.link_id, n.target)
+                         IS NOT DISTINCT FROM coalesce(x.link_id, x.target) AS same) one) links
         CROSS JOIN LATERAL (VALUES
             (x.id, links.several OR (links.same AND n.head AND n.occurred_at <= x.occurred_at)),
             (n.id, links.several OR (links.same AND x.head AND x.occurred_at <= n.occurred_at))
