@@ -42,8 +42,8 @@ class JobWriter(Protocol):
     async def move_to_delayed(self, job: Job, until_ms: int, token: str) -> None:
         """Move the active job to delayed."""
 
-    async def move_to_wait(self, job: Job, token: str) -> None:
-        """Move the active job to the head of wait."""
+    async def move_to_wait(self, job: Job, token: str) -> int:
+        """Move the active job to the head of wait, return how long the queue is limited (ms)."""
 
     async def move_to_waiting_children(self, job: Job, token: str, child_key: str) -> bool:
         """Move the active job to waiting-children; False when no child is left to wait for."""
@@ -168,9 +168,12 @@ class Job(JobCalls):
         """Put this running job off until `until_ms`; raise DelayedError right afterwards."""
         await self._bound().move_to_delayed(self, until_ms, token or self.token or "")
 
-    async def move_to_wait(self, token: str | None = None) -> None:
-        """Give this running job back to the queue; raise WaitingError right afterwards."""
-        await self._bound().move_to_wait(self, token or self.token or "")
+    async def move_to_wait(self, token: str | None = None) -> int:
+        """Give this running job back to the queue; raise WaitingError right afterwards.
+
+        Returns how long the queue's rate limit lasts, in milliseconds; 0 without one.
+        """
+        return await self._bound().move_to_wait(self, token or self.token or "")
 
     async def move_to_waiting_children(
         self, token: str | None = None, opts: Mapping[str, Any] | None = None

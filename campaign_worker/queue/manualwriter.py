@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from campaign_worker.errors import JobNotHeld
 
 if TYPE_CHECKING:
     from campaign_worker.queue.job import Job, JobWriter
+
+T = TypeVar("T")
 
 
 class ManualWriter:
@@ -27,16 +29,16 @@ class ManualWriter:
         """Put the job off, and let go of it."""
         await self._away(job, self._inner.move_to_delayed(job, until_ms, token))
 
-    async def move_to_wait(self, job: Job, token: str) -> None:
+    async def move_to_wait(self, job: Job, token: str) -> int:
         """Give the job back, and let go of it."""
-        await self._away(job, self._inner.move_to_wait(job, token))
+        return await self._away(job, self._inner.move_to_wait(job, token))
 
     async def move_to_waiting_children(self, job: Job, token: str, child_key: str) -> bool:
         """Let the job wait for its children, and let go of it if there are any to wait for."""
         move = self._inner.move_to_waiting_children(job, token, child_key)
-        return bool(await self._away(job, move))
+        return await self._away(job, move)
 
-    async def _away(self, job: Job, move: Coroutine[Any, Any, bool | None]) -> bool | None:
+    async def _away(self, job: Job, move: Coroutine[Any, Any, T]) -> T:
         try:
             moved = await move
         except JobNotHeld:

@@ -74,11 +74,12 @@ class QueueJobWriter:
         """Script moveToDelayed, no attempt counted."""
         await self._run(job, self._protocol.put_off(job, token, until_ms, fetch=False))
 
-    async def move_to_wait(self, job: Job, token: str) -> None:
+    async def move_to_wait(self, job: Job, token: str) -> int:
         """Script moveJobFromActiveToWait, and the marker that it spares prioritized jobs."""
-        await self._run(job, self._protocol.hand_back(job.id, token))
+        limited_ms = await self._run(job, self._protocol.hand_back(job.id, token))
         marker = self._protocol.restore_marker()
         await self._link.call(marker.script, marker.keys)
+        return limited_ms
 
     async def move_to_waiting_children(self, job: Job, token: str, child_key: str) -> bool:
         """Script moveToWaitingChildren.
@@ -103,8 +104,8 @@ class QueueJobWriter:
         await self._link.call(self._scripts["forgiveStall"], (key,), STALLED_TOO_OFTEN)
         job.deferred_failure = None
 
-    async def _run(self, job: Job, call: Call) -> None:
-        self._check(job, await self._link.call(call.script, call.keys, *call.arguments))
+    async def _run(self, job: Job, call: Call) -> int:
+        return self._check(job, await self._link.call(call.script, call.keys, *call.arguments))
 
     def _check(self, job: Job, reply: int) -> int:
         if reply == _GONE:

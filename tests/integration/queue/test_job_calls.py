@@ -102,6 +102,16 @@ async def test_a_job_claimed_by_hand_may_wait_for_its_children(queue: Inspector,
     assert await queue.lock("j0") is None
 
 
+async def test_a_job_that_goes_back_is_told_how_long_the_queue_is_limited(
+    queue: Inspector, start_worker: StartWorker, job: Any
+) -> None:
+    worker = start_worker(None)
+    await worker.wait_until_ready()
+    await worker.rate_limit(9000)
+    assert 0 < await job.moveToWait(TOKEN) <= 9000
+    assert await queue.counts() == {"waiting": 1}
+
+
 async def test_a_listener_may_retry_a_failed_job_and_ask_where_it_is(
     queue: Inspector, start_worker: StartWorker
 ) -> None:
