@@ -15,7 +15,7 @@ import pytest
 import redis.asyncio
 
 from campaign_worker.embedded.redis_binary import find_redis
-from campaign_worker.queue import Deferred, HandedBack, Producer, Worker
+from campaign_worker.queue import Deferred, HandedBack, Producer, UnrecoverableError, Worker
 from campaign_worker.queue.keys import QueueKeys
 from tests.integration.queue.conftest import Inspector
 from tests.support import TcpProxy, eventually
@@ -165,6 +165,34 @@ async def test_a_stalled_job_is_returned_and_a_limit_kept(
     await worker.close()
     assert (await queue.job("j0"))["stc"] == "1"
     assert ran[2] - ran[0] > 0.3
+
+
+async def test_a_job_asks_and_is_moved_on(server: RedisServer, queue: Inspector) -> None:
+    worker = Worker("mails", None, {"connection": server.url})
+    await queue.add()
+    job = await worker.get_next_job("t:1")
+    assert job is not None
+    assert await job.is_active()
+    assert await worker.extend_job_locks(["j0"], ["t:1"], 9000) == []
+    assert await job.move_to_waiting_children("t:1") is False
+    children = {"processed": {}, "unprocessed": [], "failed": [], "ignored": {}}
+    assert await job.get_dependencies() == children
+    assert set((await job.get_dependencies_count()).values()) == {0}
+    await job.move_to_delayed(worker.now_ms() + 60_000, "t:1")
+    await job.change_delay(30_000)
+    assert await job.get_state() == "delayed"
+    await job.promote()
+    assert await job.get_state() == "waiting"
+    await job.change_priority({"priority": 3})
+    assert await job.get_state() == "prioritized"
+    again = await worker.get_next_job("t:2")
+    assert again is not None
+    await again.move_to_failed(UnrecoverableError("no"), "t:2")
+    await again.retry("failed", {"resetAttemptsMade": True})
+    await again.remove()
+    assert await again.get_state() == "unknown"
+    await worker.rate_limit(50)
+    await worker.close()
 
 
 async def test_lost_jobs_are_revived_and_a_restart_is_survived(
