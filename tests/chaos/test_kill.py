@@ -24,6 +24,8 @@ async def test_kills_under_resend_repeat_only_mails_that_were_cut_off_and_the_sa
     plan = Plan(seed=12, mails=100, policy="resend")
     report = await run(plan, "random", 12, tmp_path, template=postgres_template)
     assert report.good, report
+    assert report.kills == 12
+    assert report.duplicated <= report.in_doubt_limit
 
 
 async def test_kills_beside_a_provider_with_idempotency_keys_leave_nothing_in_doubt(
