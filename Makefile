@@ -44,6 +44,10 @@ demo: venv ## run a campaign of 500 and redeploy the worker in its middle (ARGS=
 test: venv ## run all tests on real Redis, Postgres and SMTP servers (ARGS='-k settings')
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: conformance
+conformance: venv ## compare with real Node workers, and write the table in docs/conformance.md
+	$(BIN)/python -m pytest tests/conformance --write-conformance $(ARGS)
+
 .PHONY: lint
 lint: venv ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ ONE_START_MORE = Difference(
     ("/started-out/*",), "as in 6.x the last start that is allowed decides, in 5.x one more"
 )
 LOOKS = Difference(
-    (), "4.x wakes nobody: ours looks every 0.9 s, a Node Worker every 5 s (`drainDelay`) [2]"
+    (), "4.x wakes nobody; ours looks every 0.9 s, a Node Worker every 5 s (`drainDelay`) [2]"
 )
 KEPT = Difference((), "nothing is lost; a Node Worker of 6.x loses what falls due meanwhile [3]")
 UNNAMED = Difference((), "4.x lists unnamed workers only and has no `processedBy` [4]")
@@ -36,7 +36,7 @@ FEATURES = {
     "telemetry metadata of the app": Feature(("telemetry",)),
     "deduplication": Feature(("deduplicated*", "keeps-last-*", "lets-others-in"), since=5),
     "flows": Feature(
-        ("flow*", "no-parent-to-leave"),
+        ("flow*",),
         lacking=(
             Lacking("flow-continues*", 5, "`continueParentOnFailure`"),
             Lacking("flow-ignores*", 5, "`ignoreDependencyOnFailure`"),

@@ -1,4 +1,4 @@
-"""Collects what the tests prove, in whichever process they run, and writes the table of it."""
+"""Collects what the tests prove, in whichever process they run, and writes the tables of it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from tests.conformance import node_groups
 from tests.conformance.features import MAJORS, Feature
 from tests.fixtures import node_packages
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
-BEGIN = "<!-- Begin of the table that `make conformance` writes. -->"
-END = "<!-- End of the table that `make conformance` writes. -->"
+#: Around a table that `make conformance` writes; "features" or "groups".
+BEGIN = "<!-- {} by make conformance -->"
+END = "<!-- end of {} -->"
 #: The property of a test's report that tells what it proves: [feature, major, case].
 PROVES = "conformance"
 
@@ -39,8 +42,10 @@ class TableWriter:
         elif report.when == "call":
             for kind, value in report.user_properties:
                 if kind == PROVES:
-                    feature, major, case = value  # type: ignore[misc]  # typed as object
-                    self._proven[feature, major].add(case)
+                    self._note(*cast("tuple[str, int, str]", value))
+
+    def _note(self, feature: str, major: int, case: str) -> None:
+        self._proven[feature, major].add(case)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         wrong = self._wrong or unproven(self._features, self._proven)
@@ -49,8 +54,9 @@ class TableWriter:
             return
         versions = [node_packages.install(major)[1] for major in MAJORS]
         said = f"Last run with bullmq {', '.join(versions[:-1])} and {versions[-1]}."
-        replace(self._page, f"{said}\n\n{rendered(self._features, self._proven)}")
-        terminalreporter.write_line(f"wrote the table in {self._page}")
+        replace(self._page, "features", f"{said}\n\n{rendered(self._features, self._proven)}")
+        replace(self._page, "groups", node_groups.rendered())
+        terminalreporter.write_line(f"wrote the tables in {self._page}")
 
 
 def unproven(features: Mapping[str, Feature], proven: Proofs) -> list[str]:
@@ -76,15 +82,17 @@ def rendered(features: Mapping[str, Feature], proven: Proofs) -> str:
     return "\n".join(lines)
 
 
-def replace(page: Path, table: str) -> None:
-    """Put the table between its two marks."""
-    before, rest = page.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+def replace(page: Path, name: str, table: str) -> None:
+    """Put a table between its two marks."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = page.read_text().split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}")
 
 
-def committed(page: Path = PAGE) -> dict[str, list[str]]:
-    """Return the rows of the page as it stands: by feature, its other cells."""
-    table = page.read_text().split(BEGIN)[1].split(END)[0]
-    rows = [line.strip("| ").split(" | ") for line in re.findall(r"^\|.*\|$", table, re.MULTILINE)]
-    return {name: cells for name, *cells in rows[2:]}
+def committed(name: str, page: Path = PAGE) -> dict[str, list[str]]:
+    """Return the rows of a table as it stands: by their first cell, the others."""
+    table = page.read_text().split(BEGIN.format(name))[1].split(END.format(name))[0]
+    lines = re.findall(r"^\|.*\|$", table, re.MULTILINE)
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+    return {first: cells for first, *cells in rows[2:]}
