@@ -19,6 +19,7 @@ from campaign_worker.cli import (
     recover,
     resume,
     run,
+    shadow,
     status,
     track,
     version,
@@ -52,6 +53,8 @@ Examples:
 
   campaign-worker contract check       does contract.toml fit an existing app?
 
+  campaign-worker shadow               what the waiting jobs would do; sends nothing
+
   campaign-worker demo                 all of it on this machine, no settings
 
 Exit codes: 0 ok, 1 failed or forced, 2 wrong usage, 70 fault of the program, 75 ended by the
@@ -67,7 +70,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (run, track, demo, migrate, check, enqueue, pause, resume, recover, status, version):
+for module in (
+    run,
+    track,
+    demo,
+    migrate,
+    check,
+    enqueue,
+    pause,
+    resume,
+    recover,
+    shadow,
+    status,
+    version,
+):
     app.command(module.NAME)(module.command)
 for group in (in_doubt, failed, contract):
     app.add_typer(group.app, name=group.NAME)

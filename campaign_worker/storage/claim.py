@@ -98,6 +98,12 @@ class Claimer:
         by_index = dict(zip(chosen, answers, strict=True))
         return [by_index.get(index, Busy(ROW_HELD_SECONDS)) for index in range(len(items))]
 
+    async def rehearse(
+        self, connection: PoolConnectionProxy, items: Sequence[ClaimItem]
+    ) -> list[Claim]:
+        """Claim unlike items in a transaction that the caller rolls back: what would happen."""
+        return (await self._claim(connection, items, time.monotonic()))[0]
+
     async def _claim(
         self, connection: PoolConnectionProxy, items: Sequence[ClaimItem], confirmed_at: float
     ) -> tuple[list[Claim], Loaded]:

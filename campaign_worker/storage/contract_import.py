@@ -15,6 +15,8 @@ from asyncpg.pool import PoolConnectionProxy
 from campaign_worker.contract.asked import AppMail
 from campaign_worker.contract.keys import value_of
 from campaign_worker.contract.model import CampaignStatus, Contract
+from campaign_worker.delivery.claims import Missing
+from campaign_worker.delivery.requests import CampaignRequest
 from campaign_worker.storage import contract_rows as rows_
 from campaign_worker.storage.contract_rows import AppStep, Texts
 from campaign_worker.storage.contract_sql import ContractSql
@@ -32,6 +34,17 @@ class Imported:
     campaigns: dict[str, int] = field(default_factory=dict)
     recipients: dict[tuple[str, str], int] = field(default_factory=dict)
     people: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def request(self, mail: AppMail) -> CampaignRequest | Missing:
+        """Say which of our rows a mail is."""
+        pair = (mail.campaign, mail.recipient)
+        if mail.campaign not in self.campaigns:
+            return Missing("campaign", "the app has no campaign of this id")
+        if pair not in self.people:
+            return Missing("recipient", "the app has no recipient of this id")
+        if pair not in self.recipients:
+            return Missing("recipient", "its address is none")
+        return CampaignRequest(self.campaigns[mail.campaign], self.recipients[pair], mail.step)
 
 
 class ContractImport:

@@ -148,19 +148,10 @@ class AppTables:
     async def _resolve(self, mails: Sequence[AppMail]) -> list[Resolved]:
         async with self._database.transaction() as connection:
             found = await self.importing.run(connection, mails)
-        answers: list[Resolved] = []
-        for mail in mails:
-            pair = (mail.campaign, mail.recipient)
-            if mail.campaign not in found.campaigns:
-                answers.append(Missing("campaign", "the app has no campaign of this id"))
-            elif pair not in found.people:
-                answers.append(Missing("recipient", "the app has no recipient of this id"))
-            elif pair not in found.recipients:
-                answers.append(Missing("recipient", "its address is none"))
-            else:
-                ids = found.campaigns[mail.campaign], found.recipients[pair]
-                self._known[mail] = request = CampaignRequest(*ids, mail.step)
-                answers.append(request)
+        answers = [found.request(mail) for mail in mails]
+        for mail, answer in zip(mails, answers, strict=True):
+            if isinstance(answer, CampaignRequest):
+                self._known[mail] = answer
         while len(self._known) > _KNOWN_MAX:
             self._known.popitem(last=False)
         return answers
