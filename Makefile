@@ -69,7 +69,7 @@ bench-queue: venv ## no-op jobs: our worker, Node's, the package's (ARGS='--jobs
 	@$(BIN)/python -m bench.queue $(ARGS)
 
 .PHONY: bench-track
-bench-track: venv ## opens and clicks: our tracker, and a Node one that inserts per request (ARGS='--runs 1 --trackers ours')
+bench-track: venv ## opens and clicks: our tracker, and Node ones that insert per request (ARGS='--runs 1 --trackers ours')
 	@$(BIN)/python -m bench.track $(ARGS)
 
 .PHONY: chaos-deploy

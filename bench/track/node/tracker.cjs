@@ -1,21 +1,22 @@
 // A tracker as one writes it with fastify and pg: check the token, insert one row, answer.
-// INPUT: {port, url, key, connections}. Writes nothing per request but the row.
+// INPUT: {port, url, key, connections, lean}. Writes nothing per request but the row.
+// lean: the statement is prepared once per connection, and its table has no foreign keys.
 const { createHmac, randomUUID, timingSafeEqual } = require("node:crypto");
 const fastify = require("fastify");
 const { Pool } = require("pg");
 
-const { port, url, key, connections } = JSON.parse(process.env.INPUT);
+const { port, url, key, connections, lean } = JSON.parse(process.env.INPUT);
 const pool = new Pool({ connectionString: url, max: connections });
 const pixel = Buffer.from("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7", "base64");
 const links = new Map();
 
-// Named: parsed and planned once per connection.
 const insert = {
-  name: "insert",
   text:
-    "INSERT INTO tracker.events (id, message_id, link_id, kind, user_agent, client, occurred_at)" +
+    `INSERT INTO tracker.${lean ? "lean_events" : "events"}` +
+    " (id, message_id, link_id, kind, user_agent, client, occurred_at)" +
     " VALUES ($1, $2, $3, $4, $5, $6, $7)",
 };
+if (lean) insert.name = "insert";
 
 function read(token) {
   const at = token.lastIndexOf(".");
