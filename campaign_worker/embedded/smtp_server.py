@@ -51,17 +51,20 @@ class ReceivedMail:
     smtputf8: bool
     content: bytes = dataclasses.field(default=b"", repr=False)
 
-    def to_json(self) -> str:
-        """Return one line without the content."""
+    def to_json(self, *, content: bool = False) -> str:
+        """Return one line, with the content or without; its bytes are written as Latin-1."""
         record = dataclasses.asdict(self)
         del record["content"]
+        if content:
+            record["content"] = self.content.decode("latin-1")
         return json.dumps(record)
 
     @classmethod
     def from_json(cls, line: str) -> Self:
-        """Read what to_json wrote; the content is empty."""
+        """Read what to_json wrote; the content is empty where it was left out."""
         record: dict[str, Any] = json.loads(line)
-        return cls(**record | {"recipients": tuple(record["recipients"])})
+        content = str(record.pop("content", "")).encode("latin-1")
+        return cls(**record | {"recipients": tuple(record["recipients"]), "content": content})
 
 
 class SmtpSink:
@@ -69,8 +72,9 @@ class SmtpSink:
 
     `script` answers in its place (smtp_script), `latency_ms` passes between the final dot and its
     reply. `starttls`: must be used before MAIL; `tls`: TLS from the first byte. `credentials`: user
-    and password that must be given. `store`: a file that gets one JSON line a mail.
-    `keep_content` False saves memory in long runs.
+    and password that must be given. `store`: a file that gets one JSON line a mail; `contents`: one
+    that gets the same lines with contents, each before the other's. `keep_content` False saves
+    memory in long runs.
     """
 
     def __init__(  # noqa: PLR0913 - the options of a server, passed by name
@@ -85,6 +89,7 @@ class SmtpSink:
         smtputf8: bool = True,
         size_limit: int = SIZE_LIMIT,
         store: Path | None = None,
+        contents: Path | None = None,
         keep_content: bool = True,
     ) -> None:
         self.port = port
@@ -99,6 +104,7 @@ class SmtpSink:
         self._smtputf8 = smtputf8
         self._size_limit = size_limit
         self._store = store
+        self._contents = contents
         self._keep_content = keep_content
         self._gate = asyncio.Event()
         self._gate.set()
@@ -215,7 +221,7 @@ class SmtpSink:
                         connection=connection,
                         ehlo_name=ehlo_name,
                         smtputf8=bool(envelope.smtp_utf8),
-                        content=content if self._keep_content else b"",
+                        content=content,
                     )
                 )
         finally:
@@ -223,10 +229,13 @@ class SmtpSink:
         return answer
 
     def _keep(self, mail: ReceivedMail) -> None:
+        if self._contents is not None:
+            with self._contents.open("a") as file:
+                file.write(f"{mail.to_json(content=True)}\n")
         if self._store is not None:
             with self._store.open("a") as file:
                 file.write(f"{mail.to_json()}\n")
-        self.mails.append(mail)
+        self.mails.append(mail if self._keep_content else dataclasses.replace(mail, content=b""))
         self.accepted.update(mail.recipients)
 
     async def _count_at_dot(self, change: int) -> None:

@@ -23,16 +23,26 @@ PROBE_SECONDS = 2.0
 
 
 class SmtpSinkProcess(EmbeddedServer):
-    """The sink as a child process; `latency_ms` passes before each 250."""
+    """The sink as a child process; `latency_ms` passes before each 250.
+
+    `keep_contents`: whole mails are kept too, in the file `contents`.
+    """
 
     name = "smtp"
 
     def __init__(
-        self, data_dir: Path | None = None, *, port: int = 0, latency_ms: float = 0
+        self,
+        data_dir: Path | None = None,
+        *,
+        port: int = 0,
+        latency_ms: float = 0,
+        keep_contents: bool = False,
     ) -> None:
         super().__init__(data_dir, port=port)
         self._latency_ms = latency_ms
+        self._keep_contents = keep_contents
         self.store = self.data_dir / "mails.jsonl"
+        self.contents = self.data_dir / "contents.jsonl"
 
     @property
     def url(self) -> str:
@@ -57,6 +67,8 @@ class SmtpSinkProcess(EmbeddedServer):
     def _build(self) -> ChildProcess:
         options = ["--port", str(self.port), "--store", str(self.store)]
         options += ["--latency-ms", str(self._latency_ms)]
+        if self._keep_contents:
+            options += ["--contents", str(self.contents)]
         command = [sys.executable, "-m", "campaign_worker.embedded.smtp_sink", *options]
         return ChildProcess(self.name, command, self.data_dir / "smtp.log")
 
@@ -75,13 +87,15 @@ class SmtpSinkProcess(EmbeddedServer):
             return False
 
 
-async def serve(port: int, store: Path, latency_ms: float) -> None:
+async def serve(port: int, store: Path, latency_ms: float, contents: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    sink = SmtpSink(port=port, store=store, latency_ms=latency_ms, keep_content=False)
+    sink = SmtpSink(
+        port=port, store=store, latency_ms=latency_ms, contents=contents, keep_content=False
+    )
     async with sink:
         sys.stdout.write(f"{sink.port}\n")
         sys.stdout.flush()
@@ -93,12 +107,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="An SMTP server that keeps what it accepts")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--store", type=Path, required=True, help="file, one JSON line a mail")
+    parser.add_argument("--contents", type=Path, help="file, the same lines with contents")
     parser.add_argument("--latency-ms", type=float, default=0, help="time before each 250")
     options = parser.parse_args()
     # aiosmtpd logs whole dialogues, with addresses.
     logging.getLogger("mail").setLevel(logging.CRITICAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(options.port, options.store, options.latency_ms))
+        runner.run(serve(options.port, options.store, options.latency_ms, options.contents))
 
 
 if __name__ == "__main__":

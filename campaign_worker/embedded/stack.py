@@ -22,10 +22,16 @@ class EmbeddedStack:
     """The default stack of a laptop; `async with EmbeddedStack() as stack`.
 
     `data_dir` None: a temporary folder, removed at the end. All files and processes are below it.
-    `latency_ms`: what the SMTP sink takes for each mail.
+    `latency_ms`: what the SMTP sink takes for each mail; `keep_contents`: it keeps whole mails.
     """
 
-    def __init__(self, data_dir: Path | None = None, *, latency_ms: float = 0) -> None:
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        *,
+        latency_ms: float = 0,
+        keep_contents: bool = False,
+    ) -> None:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if data_dir is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="campaign-worker-stack-")
@@ -35,7 +41,9 @@ class EmbeddedStack:
         self.data_dir = data_dir
         self.redis = RedisServer(data_dir / "redis")
         self.postgres = PostgresServer(data_dir / "postgres")
-        self.sink = SmtpSinkProcess(data_dir / "smtp", latency_ms=latency_ms)
+        self.sink = SmtpSinkProcess(
+            data_dir / "smtp", latency_ms=latency_ms, keep_contents=keep_contents
+        )
 
     @property
     def redis_url(self) -> str:

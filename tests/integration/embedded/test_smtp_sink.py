@@ -20,6 +20,7 @@ from campaign_worker.embedded.smtp_script import (
     by_recipient,
     first_of,
 )
+from campaign_worker.embedded.smtp_server import ReceivedMail
 from campaign_worker.embedded.smtp_sink import SmtpSinkProcess
 from campaign_worker.errors import EmbeddedServerError
 from tests.support import eventually
@@ -227,6 +228,18 @@ async def test_a_line_cut_by_a_kill_is_no_mail(tmp_path: Path) -> None:
     with sink.store.open("a") as file:
         file.write('{"message_id": "<2')
     assert len(sink.mails()) == 1
+
+
+async def test_the_process_keeps_whole_mails_where_it_is_told_to(tmp_path: Path) -> None:
+    async with SmtpSinkProcess(tmp_path / "lean") as lean:
+        await send(lean, "a@x.test")
+    assert not lean.contents.exists()
+    async with SmtpSinkProcess(tmp_path / "whole", keep_contents=True) as sink:
+        await send(sink, "a@x.test")
+        (line,) = sink.contents.read_text().splitlines()
+        mail = ReceivedMail.from_json(line)
+        assert (mail.recipients, mail.content) == (("a@x.test",), MAIL)
+        assert [each.content for each in sink.mails()] == [b""]
 
 
 async def test_a_frozen_process_answers_nothing_until_it_thaws(tmp_path: Path) -> None:
