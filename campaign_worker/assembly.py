@@ -166,6 +166,11 @@ class Parts:
         self.breakers.check(name)
         await self.transports[name].probe()
 
+    def _check_transport(self, name: str) -> None:
+        """Raise TransportDown for one that rests, or is known to be down."""
+        self.breakers.check(name)
+        self.gate.check(name)
+
     def _queue_of(self, name: str) -> MailQueue:
         if name not in self._queues:
             # A row may name a queue that this replica does not work on.
@@ -214,7 +219,7 @@ class Parts:
             ledger=self.ledger,
             leases=self.leases,
             transports=Routing(
-                self.transports, Campaigns(self.database).transports, self.breakers.check
+                self.transports, Campaigns(self.database).transports, self._check_transport
             ),
             composer=MailComposer(ComposerOptions(settings.mail_from, _tracking_urls(settings))),
             pace=self._build_pace(),

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from campaign_worker.errors import ContractBroken
+from campaign_worker.errors import ContractBroken, SmtpPhase, TransportDown
 from metrics import IntakeHeld, Listener
 from shutdown import StartStop, end
 
@@ -24,6 +24,9 @@ _DATABASE_PROBE_SECONDS = 0.25
 _RELAPSE_SECONDS = 10.0
 
 _CONTRACT_PROBE_SECONDS = 2.0
+
+_DEFER_SECONDS_MOST = 60.0
+"""For how long a job of one transport among several sleeps at most while that is down."""
 
 _DATABASE = "postgres"
 
@@ -46,7 +49,7 @@ class IntakeGate(StartStop):
     """Fulfils delivery's Gate. Probes raise while the thing they ask is away.
 
     With a single transport its outage holds all intake; with several, only the jobs of the one that
-    is down are deferred and the others go on.
+    is down are deferred, none of them tries it, and the others go on.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class IntakeGate(StartStop):
         self._database_back_at = -math.inf
         self._database_pause_seconds = _DATABASE_PROBE_SECONDS
         self._probing: dict[str, asyncio.Task[None]] = {}
+        self._down_since: dict[str, float] = {}
+        """By transport, where there are several: those that hold nobody else."""
         self._stopped = False
 
     @property
@@ -82,7 +87,7 @@ class IntakeGate(StartStop):
         """Name the workers to hold."""
         self._holders = holders
         for reason in self._probing:
-            for holder in holders:
+            for holder in () if self._holds_nobody(reason) else holders:
                 holder.hold(reason)
 
     def database_away(self, error: Exception) -> None:
@@ -96,11 +101,25 @@ class IntakeGate(StartStop):
 
     def transport_down(self, transport: str, error: Exception) -> float | None:
         """Note that a transport is down; seconds to defer its jobs, or None: intake is held."""
-        if len(self._probe_transports) > 1:
-            return self._transport_probe_seconds
+        several = len(self._probe_transports) > 1
+        now = time.monotonic()
+        if several and not self._stopped:
+            self._down_since.setdefault(transport, now)
         probe = self._probe_transports[transport]
-        self._hold(f"transport {transport}", error, probe, self._transport_probe_seconds)
-        return None
+        self._hold(_of(transport), error, probe, self._transport_probe_seconds)
+        if not several:
+            return None
+        lasted = now - self._down_since.get(transport, now)
+        # As long again as it has been down: ever fewer look, however many wait.
+        return max(self._transport_probe_seconds, min(lasted, _DEFER_SECONDS_MOST))
+
+    def check(self, transport: str) -> None:
+        """Raise TransportDown for one among several that is known to be down: a probe tries it."""
+        if transport in self._down_since:
+            raise TransportDown(transport, SmtpPhase.CONNECT, "it is down and being probed")
+
+    def _holds_nobody(self, reason: str) -> bool:
+        return any(reason == _of(transport) for transport in self._down_since)
 
     def _database_pause(self) -> float:
         """Seconds between probes: longer while Postgres answers probes but takes no statements."""
@@ -124,7 +143,8 @@ class IntakeGate(StartStop):
             return
         log.warning("intake held", away=reason, error=str(error))
         self._listener.on_event(IntakeHeld(reason, held=True))
-        for holder in self._holders:
+        holders = () if self._holds_nobody(reason) else self._holders
+        for holder in holders:
             holder.hold(reason)
         # A context of its own: what the probe logs is not about the job that met the outage.
         task = asyncio.create_task(
@@ -146,9 +166,15 @@ class IntakeGate(StartStop):
                     break
         finally:
             del self._probing[reason]
+            apart = self._holds_nobody(reason)
+            self._down_since.pop(reason.removeprefix(_of("")), None)
         if reason == _DATABASE:
             self._database_back_at = time.monotonic()
         log.info("intake open again", back=reason)
         self._listener.on_event(IntakeHeld(reason, held=False))
-        for holder in self._holders:
+        for holder in () if apart else self._holders:
             holder.release(reason)
+
+
+def _of(transport: str) -> str:
+    return f"transport {transport}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from campaign_worker.errors import DatabaseAway, SmtpPhase, TransportDown
 from campaign_worker.intake import IntakeGate
 from metrics import Event, IntakeHeld
@@ -77,11 +79,28 @@ async def test_reasons_are_held_side_by_side() -> None:
     await workers.gate.stop()
 
 
-async def test_of_several_transports_one_that_is_down_defers_its_own_jobs() -> None:
+async def test_of_several_transports_one_that_is_down_defers_its_own_jobs_and_is_probed() -> None:
     workers = Workers(("default", "second"))
+    await workers.gate.start()
+    workers.gate.check("second")
+    for _ in range(50):
+        assert workers.gate.transport_down("second", DOWN) == 0.01
     workers.gate.attach([workers])
-    assert workers.gate.transport_down("second", DOWN) == 0.01
-    assert (workers.told, workers.gate.reasons) == ([], [])
+    assert (workers.told, workers.gate.reasons) == ([], ["transport second"])
+    workers.gate.check("default")
+    with pytest.raises(TransportDown, match="second"):
+        workers.gate.check("second")
+    probes = [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")]
+    assert len(probes) == 1
+    await eventually(lambda: workers.probes >= 20)
+    later = workers.gate.transport_down("second", DOWN)
+    assert later is not None
+    assert later > 0.1, "the longer it is down, the rarer its jobs come back"
+    workers.away = False
+    await eventually(lambda: not workers.gate.reasons)
+    workers.gate.check("second")
+    assert workers.told == []
+    await workers.gate.stop()
 
 
 async def test_a_worker_that_comes_later_is_held_too() -> None:
