@@ -16,6 +16,7 @@ from campaign_worker.operations import (
     campaign_number,
     connected,
     recovery_options,
+    refuse_an_app_s_campaign,
 )
 from campaign_worker.settings import Settings
 from campaign_worker.storage.campaigns import Campaigns
@@ -58,6 +59,7 @@ async def recover(settings: Settings, progress: Callable[[Recovered], None]) -> 
 
 async def pause(settings: Settings, campaign_id: str) -> None:
     """Let no further mail of a campaign begin. Raises NoSuchCampaign, PayloadError, Away."""
+    refuse_an_app_s_campaign(settings)
     number = campaign_number(campaign_id)
     async with connected(settings) as stores:
         await _bring(stores.campaigns, number, before="running", after="paused")
@@ -68,6 +70,7 @@ async def resume(settings: Settings, campaign_id: str, progress: Progress) -> in
 
     `progress(done, total)` counts due rows. Raises NoSuchCampaign, PayloadError, Away.
     """
+    refuse_an_app_s_campaign(settings)
     number = campaign_number(campaign_id)
     async with connected(settings) as stores:
         campaigns = stores.campaigns

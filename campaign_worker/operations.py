@@ -7,8 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from campaign_worker.errors import CampaignWorkerError, PayloadError
+from campaign_worker.contract.forms import AppForms
+from campaign_worker.contract.reading import Source
+from campaign_worker.contract.serving import served
+from campaign_worker.errors import CampaignWorkerError, ContractBroken, PayloadError
 from campaign_worker.jobs import MailQueue, QueueEpochs
+from campaign_worker.mail.compose import normalize
 from campaign_worker.queue import ConnectionSpec
 from campaign_worker.queue.standing import Standing
 from campaign_worker.sequence.jobs import mail_job
@@ -16,10 +20,12 @@ from campaign_worker.sequence.scheduler import Scheduler
 from campaign_worker.settings import AmbiguousSend, DatabaseSettings, Pooler, Settings
 from campaign_worker.startup import ping_redis
 from campaign_worker.storage.campaigns import Campaigns
+from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database, DatabaseOptions
 from campaign_worker.storage.doubts import Doubts, Selection, Verdict
 from campaign_worker.storage.failures import Failures
 from campaign_worker.storage.recovery import RecoveryOptions
+from metrics import Fanout
 from shutdown import Deadline
 
 _CLOSE_SECONDS = 2.0
@@ -82,6 +88,7 @@ async def enqueue(settings: Settings, campaign_id: str, progress: Progress) -> i
     Idempotent: rows first, jobs second, both under fixed ids. `progress(done, total)` is called
     after each page. Raises NoSuchCampaign, PayloadError, Away and CredentialsRefused.
     """
+    refuse_an_app_s_campaign(settings)
     number = campaign_number(campaign_id)
     queue_name = settings.queues[0].name
     async with connected(settings) as stores:
@@ -158,15 +165,17 @@ async def retry_failures(settings: Settings, selection: Selection) -> int:
 
 @contextlib.asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Connected]:
-    """Open everything that a command works with. Raises Away and CredentialsRefused."""
+    """Open everything that a command works with. Raises Away, CredentialsRefused, ContractError."""
+    settings, source = served(settings)
     client = ConnectionSpec.of(settings.redis_url.get_secret_value()).client()
     database = Database(database_options(settings))
     prefix = settings.bullmq_prefix
-    queues = {spec.name: MailQueue(client, spec.name, prefix) for spec in settings.queues}
+    forms = None if source is None else app_forms(source, database)
+    queues = {spec.name: MailQueue(client, spec.name, prefix, forms) for spec in settings.queues}
 
     def queue_of(name: str) -> MailQueue:
         # A row may name a queue that the settings do not.
-        return queues.get(name) or MailQueue(client, name, prefix)
+        return queues.get(name) or MailQueue(client, name, prefix, forms)
 
     epochs = QueueEpochs(client, list(queues), prefix)
     try:
@@ -184,6 +193,22 @@ async def connected(settings: Settings) -> AsyncIterator[Connected]:
     finally:
         await database.close(Deadline.after(_CLOSE_SECONDS))
         await client.aclose()
+
+
+def app_forms(source: Source, database: Database) -> AppForms:
+    """Give jobs that a command adds the form of the app's own."""
+
+    def pass_on(error: ContractBroken) -> None:
+        raise error
+
+    tables = AppTables(database, source, normalize=normalize, listener=Fanout(), on_broken=pass_on)
+    return AppForms(source.contract, tables.mails_of)
+
+
+def refuse_an_app_s_campaign(settings: Settings) -> None:
+    """Raise NoSuchCampaign where campaigns are an app's: its own tables say whether they run."""
+    if settings.contract is not None:
+        raise NoSuchCampaign("CONTRACT is set: the app starts, pauses and resumes its campaigns")
 
 
 def campaign_number(text: str) -> int:

@@ -169,6 +169,65 @@ async def test_a_launch_adds_a_job_for_each_in_the_app_s_own_form(prisma: Office
     assert f'"campaignId":"{campaign.id}","contact":{{"id":' in job["data"].replace(" ", "")
 
 
+async def test_jobs_that_redis_lost_come_back_in_the_app_s_own_form(prisma: Office) -> None:
+    site, campaign = prisma.site, await prisma.app.campaign(30)
+    await prisma.add("start-campaign", [{"campaignId": campaign.id}])
+    site.sink.hold()
+    worker = await site.ready("worker")
+    # The launch is done when as many are at their dot as jobs run at once.
+    await site.sink.wait_at_dot(10)
+    await worker.kill()
+    site.sink.release()
+    async with site.redis() as client:
+        await client.delete(*[one async for one in client.scan_iter(f"{site.prefix}:*")])
+    recovered = await site.cli("recover")
+    assert recovered.code == 0, recovered.stderr
+    async with site.redis() as client:
+        keys = [one async for one in client.scan_iter(f"{site.prefix}:campaign:mail-*")]
+        jobs = [await client.hgetall(one) for one in keys]
+    assert len(jobs) == 20
+    assert {one["name"] for one in jobs} == {"send-email"}
+    assert all(f'"campaignId":"{campaign.id}"' in one["data"] for one in jobs)
+
+
+async def test_follow_ups_that_the_worker_schedules_have_the_app_s_own_form(
+    prisma: Office,
+) -> None:
+    campaign = await prisma.app.campaign(3)
+    await prisma.app.raw.execute(
+        'INSERT INTO "FollowUp" ("campaignId", "step", "subject", "bodyHtml", "delayHours")'
+        " VALUES ($1, 1, 'again', '<p>again</p>', 0)",
+        uuid.UUID(campaign.id),
+    )
+    await prisma.add("send-email", [prisma.app.data(campaign, index) for index in range(3)])
+    await prisma.site.ready("worker")
+    await prisma.completed(6)
+    assert prisma.sent_to(campaign) == sorted(campaign.addresses * 2)
+    assert await prisma.app.statuses(campaign) == {"SENT": 3}
+    recipient = await prisma.app.raw.fetchval(
+        "SELECT min(recipient_id) FROM campaign_worker.messages"
+    )
+    job = await prisma.job(f"mail-1-{recipient}-1")
+    assert job["name"] == "follow-up"
+    assert '"step":1' in job["data"].replace(" ", "")
+
+
+@pytest.mark.parametrize("command", [("enqueue", "1"), ("pause", "1"), ("resume", "1")])
+async def test_what_an_app_says_of_its_campaigns_no_command_says(
+    prisma: Office, command: tuple[str, ...]
+) -> None:
+    result = await prisma.site.cli(*command)
+    assert result.code == 1
+    assert "the app starts, pauses and resumes its campaigns" in result.stderr
+
+
+async def test_the_status_shows_the_contract_s_queues(drizzle: Office) -> None:
+    await drizzle.add("nightly-report", [{}, {}])
+    result = await drizzle.site.cli("status")
+    assert result.code == 0
+    assert "mails" in result.stdout
+
+
 async def test_a_paused_campaign_goes_on_when_the_app_resumes_it(prisma: Office) -> None:
     site, campaign = prisma.site, await prisma.app.campaign(10, status="PAUSED")
     await prisma.add("send-email", [prisma.app.data(campaign, index) for index in range(10)])
