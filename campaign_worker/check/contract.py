@@ -9,7 +9,7 @@ from typing import Any
 
 import redis.asyncio
 
-from campaign_worker.check.contract_samples import Sample, missing_rows, samples
+from campaign_worker.check.contract_samples import Sample, missing_rows, samples, word_trials
 from campaign_worker.contract.asked import AppMail, AskedMany, AskedOne, NotOurs, Unnamed
 from campaign_worker.contract.payload import asked
 from campaign_worker.contract.reading import Source
@@ -21,6 +21,7 @@ from campaign_worker.settings import Settings
 from campaign_worker.startup import ping_redis
 from campaign_worker.storage.contract_probe import ContractProbe, Look
 from campaign_worker.storage.database import Database
+from campaign_worker.storage.migrate import known_migrations, schema_version
 from shutdown import Deadline
 
 JOBS_LOOKED_AT = 5000
@@ -81,10 +82,16 @@ async def check_contract(settings: Settings, source: Source) -> ContractReport:
         looks = await probe.looks()
         problems = tuple(one for look in looks for one in look.problems)
         taken = [] if problems else await samples(probe, source, mails)
+        if not problems:
+            problems += tuple(await word_trials(probe, source, mails))
         return ContractReport(
             file=source.file,
             problems=problems + tuple(one.problem for one in taken if one.problem is not None),
-            warnings=(*_warnings(source, looks, names), *missing_rows(taken)),
+            warnings=(
+                *_warnings(source, looks, names),
+                *missing_rows(taken),
+                *await _refusals(database, probe, settings.database_schema),
+            ),
             names=names,
             waiting=waiting,
             looks=looks,
@@ -93,6 +100,16 @@ async def check_contract(settings: Settings, source: Source) -> ContractReport:
     finally:
         await database.close(Deadline.after(_CLOSE_SECONDS))
         await client.aclose()
+
+
+async def _refusals(database: Database, probe: ContractProbe, schema: str) -> list[str]:
+    async with database.transaction() as connection:
+        if await schema_version(connection, schema) < known_migrations()[-1].version:
+            return [f"schema {schema} is not migrated; run: campaign-worker migrate"]
+    return [
+        f"{row['endings']} endings were refused by the app's tables: {row['problem']}"
+        for row in await probe.untold()
+    ]
 
 
 async def _queues(

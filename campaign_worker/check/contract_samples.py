@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from campaign_worker.contract.asked import AppMail
 from campaign_worker.contract.keys import value_of
+from campaign_worker.contract.model import MailState
 from campaign_worker.contract.reading import Source
 from campaign_worker.errors import ContractError, ContractProblem
 from campaign_worker.masking import clean
@@ -46,6 +49,39 @@ async def samples(probe: ContractProbe, source: Source, mails: Sequence[AppMail]
     if loads.steps is not None:
         wanted.append(("load.steps", {"ids": list(dict.fromkeys(campaigns))}, 0))
     return [await _sample(probe, place, values, count) for place, values, count in wanted]
+
+
+async def word_trials(
+    probe: ContractProbe, source: Source, mails: Sequence[AppMail]
+) -> list[ContractProblem]:
+    """Write each word of [write.states] to the row of one of these mails, and take it back.
+
+    Only a row shows that an enum has no such value, or that a constraint does not like it.
+    """
+    if not mails or source.contract.write.recipients is None:
+        return []
+    ids, mail = source.contract.ids, mails[0]
+    told = dt.datetime.now(dt.UTC)
+    problems = []
+    for state, word in source.contract.write.states.items():
+        values = {
+            "recipient_ids": [value_of(mail.recipient, ids.recipient)],
+            "campaign_ids": [value_of(mail.campaign, ids.campaign)],
+            "steps": [mail.step],
+            "states": [word],
+            "reasons": [None if state is MailState.SENT else "rejected"],
+            "message_ids": ["<trial@example.org>"],
+            "sent_ats": [told if state is MailState.SENT else None],
+            "ended_ats": [told],
+            "attempts": [1],
+        }
+        try:
+            await probe.sample("write.recipients", values)
+        except ContractError as error:
+            first = error.problems[0]
+            said = f"the word {word!r} for {state.value}: {first.problem}"
+            problems.append(dataclasses.replace(first, problem=said))
+    return problems
 
 
 def missing_rows(taken: Sequence[Sample]) -> list[str]:

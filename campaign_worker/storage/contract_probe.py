@@ -55,7 +55,7 @@ class ContractProbe:
         return [await self._look(spec) for spec, _ in given(self._source.contract)]
 
     async def sample(self, place: str, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        """Run a SELECT of the contract; its rows. Raises ContractError."""
+        """Run a statement of the contract and take it back; its rows. Raises ContractError."""
         statement = self._source.statements[place]
         async with self._reading() as connection:
             try:
@@ -65,6 +65,10 @@ class ContractProbe:
             except asyncpg.PostgresError as error:
                 raise self._refused(self._spec(place), error) from error
         return [dict(row) for row in rows]
+
+    async def untold(self) -> Sequence[Mapping[str, Any]]:
+        """Give how many endings the app's tables have refused, by what they said."""
+        return await self._database.fetch("contract_refusals")
 
     async def _look(self, spec: Spec) -> Look:
         statement = self._source.statements[spec.place]

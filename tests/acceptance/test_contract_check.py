@@ -82,6 +82,22 @@ async def test_a_contract_that_does_not_fit_says_what_to_change(site: Site, file
     assert result.stdout.splitlines()[-1].startswith("not ready: faults of the contract: 1,")
 
 
+async def test_a_word_that_the_app_s_enum_does_not_have_is_found_by_a_trial(
+    site: Site, file: Path
+) -> None:
+    put(file, Prisma.contract.replace('bounced = "BOUNCED"', 'bounced = "BOUNCE"'))
+    async with site.postgres() as raw:
+        app = Prisma(raw)
+        await app.create()
+        campaign = await app.campaign(1)
+        await enqueue(site, "send-email", app.data(campaign, 0))
+        result = await site.cli("contract", "check")
+        assert await app.statuses(campaign) == {"PENDING": 1}
+    assert result.code == 1
+    (told,) = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+    assert "write.recipients: the word 'BOUNCE' for bounced: invalid input value for enum" in told
+
+
 async def test_a_file_at_fault_ends_in_78_with_its_line(site: Site, file: Path) -> None:
     put(file, Prisma.contract.replace('recipient = "contact.id"', 'recipent = "x"', 1))
     result = await site.cli("contract", "check")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campaign_worker.delivery.guard import (
+    AppFacts,
     Go,
     GuardFacts,
     Skip,
@@ -137,3 +138,29 @@ async def test_a_transport_that_nobody_set_up_is_named() -> None:
     with pytest.raises(SettingsError) as caught:
         await routing.choose(CampaignRequest(1, 1))
     assert caught.value.setting == "SMTP_URL_BULK"
+
+
+@pytest.mark.parametrize(
+    ("app", "step", "previous", "expected"),
+    [
+        (AppFacts(), 0, None, Go()),
+        (AppFacts(gone=True), 0, None, Skip("gone_from_the_app")),
+        (AppFacts(cancelled=True), 0, None, Skip("cancelled_by_the_app")),
+        (AppFacts(sent_step=0, cancelled=True), 0, None, Skip("already_sent")),
+        (AppFacts(sent_step=2), 1, "sent", Skip("already_sent")),
+        (AppFacts(sent_step=0), 1, None, Go()),
+        (AppFacts(sent_step=0), 1, "skipped", Go()),
+        (AppFacts(sent_step=0), 1, "sending", Wait("previous_step_open", 60.0)),
+        (AppFacts(), 1, None, Wait("previous_step_open", 60.0)),
+    ],
+)
+def test_what_an_app_says_of_its_mail_is_a_guard(
+    app: AppFacts, step: int, previous: str | None, expected: object
+) -> None:
+    facts = GuardFacts("running", step=step, previous_state=previous)
+    assert decide(app.told(facts)) == expected
+
+
+def test_what_has_been_sent_is_called_so_whatever_else_is_true() -> None:
+    facts = GuardFacts("cancelled", unsubscribed=True, suppressed="complaint")
+    assert decide(AppFacts(sent_step=0).told(facts)) == Skip("already_sent")

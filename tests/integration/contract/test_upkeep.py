@@ -1,0 +1,107 @@
+"""What could not be told to an app is told later; a campaign that goes on is noticed."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from campaign_worker.contract_keeper import ContractKeeper
+from campaign_worker.delivery.claims import Claimed, NotYet
+from campaign_worker.errors import ContractBroken
+from campaign_worker.storage.contract_upkeep import ContractUpkeep
+from tests.integration.contract.kit import Place
+
+
+async def test_an_ending_of_somebody_else_is_told(place: Place) -> None:
+    campaign = await place.app.campaign(2)
+    for index in range(2):
+        assert isinstance(await place.claim(await place.request(campaign, index)), Claimed)
+    await place.raw.execute(
+        "UPDATE campaign_worker.messages SET state = 'sent', sent_at = now(), message_id = '<m@x>',"
+        " lease_until = NULL"
+    )
+    upkeep = ContractUpkeep(place.database, place.tables)
+    assert await upkeep.tell_untold() == 2
+    assert await upkeep.tell_untold() == 0
+    assert list((await place.app.statuses(campaign)).values()) == [2]
+    assert await place.app.counts(campaign) == (2, 0)
+
+
+async def test_a_broken_write_keeps_no_ending_from_our_rows_and_is_made_up_for(
+    prisma_place: Place,
+) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(3)
+    claims = [await place.claim(await place.request(campaign, index)) for index in range(3)]
+    await place.raw.execute('ALTER TABLE "Recipient" RENAME "sentAt" TO "at"')
+    for claim in claims:
+        await place.end(claim)
+    assert await place.ours("SELECT count(*) FROM $.messages WHERE state = 'sent'") == 3
+    assert place.broken
+    assert {one.statement for one in place.broken} == {"write.recipients"}
+    assert await place.app.statuses(campaign) == {"PENDING": 3}
+    upkeep = ContractUpkeep(place.database, place.tables)
+    with pytest.raises(ContractBroken, match="sentAt"):
+        await upkeep.tell_untold()
+    await place.raw.execute('ALTER TABLE "Recipient" RENAME "at" TO "sentAt"')
+    assert await upkeep.tell_untold() == 3
+    assert await place.app.statuses(campaign) == {"SENT": 3}
+    assert await place.app.counts(campaign) == (3, 0)
+
+
+async def test_a_row_that_the_app_refuses_keeps_no_other_from_being_told(
+    prisma_place: Place,
+) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(4)
+    await place.raw.execute(
+        'ALTER TABLE "Recipient" ADD CONSTRAINT picky CHECK ("status" <> \'SENT\' OR "id" <>'
+        f" '{campaign.recipients[1]}')"
+    )
+    claims = [await place.claim(await place.request(campaign, index)) for index in range(4)]
+    for claim in claims:
+        await place.end(claim)
+    upkeep = ContractUpkeep(place.database, place.tables)
+    await upkeep.tell_untold()
+    assert await place.app.statuses(campaign) == {"SENT": 3, "PENDING": 1}
+    assert await place.ours("SELECT count(*) FROM $.messages WHERE state = 'sent'") == 4
+    problem = await place.ours("SELECT problem FROM $.contract_unwritten")
+    assert "picky" in problem
+    # It is not tried again at once.
+    assert await upkeep.tell_untold() == 0
+
+
+async def test_opens_and_clicks_reach_the_app_s_counts(drizzle_place: Place) -> None:
+    place, campaign = drizzle_place, await drizzle_place.app.campaign(1)
+    await place.send(await place.request(campaign))
+    upkeep = ContractUpkeep(place.database, place.tables)
+    assert await upkeep.tell_counts() == 0
+    await place.raw.execute("UPDATE campaign_worker.campaign_counts SET unique_open_count = 1")
+    assert await upkeep.tell_counts() == 1
+    assert await place.ours("SELECT opened FROM $.contract_campaigns") == 1
+    assert await upkeep.tell_counts() == 0
+
+
+async def test_a_campaign_that_the_app_resumes_is_noticed_without_a_claim(place: Place) -> None:
+    campaign = await place.app.campaign(1)
+    request = await place.request(campaign)
+    table, words = (
+        ('"Campaign" SET "status" =', ("'PAUSED'", "'RUNNING'"))
+        if "Campaign" in place.app.contract
+        else ("mail_campaigns SET state =", ("'paused'", "'active'"))
+    )
+    await place.raw.execute(f"UPDATE {table} {words[0]}")
+    assert isinstance(await place.claim(request), NotYet)
+    await place.raw.execute(f"UPDATE {table} {words[1]}")
+    await ContractUpkeep(place.database, place.tables).look_at_resting()
+    assert await place.ours("SELECT status FROM $.campaigns") == "running"
+    assert await place.ours("SELECT resumed_at IS NOT NULL FROM $.campaigns")
+
+
+async def test_the_keeper_tells_what_is_broken_and_goes_on(prisma_place: Place) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(1, status="PAUSED")
+    assert isinstance(await place.claim(await place.request(campaign)), NotYet)
+    await place.raw.execute('ALTER TABLE "Campaign" RENAME "name" TO "title"')
+    keeper = ContractKeeper(ContractUpkeep(place.database, place.tables), place.broken.append)
+    await keeper.tick()
+    assert [one.statement for one in place.broken] == ["load.campaigns"]
+    assert uuid.UUID(campaign.id)
