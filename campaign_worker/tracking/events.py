@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import os
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,8 @@ MAX_AGENT_KEPT: Final = 256
 
 VERSION: Final = "1"
 
-_RANDOM = random.SystemRandom()
+# Ids have to be unlike each other, not secret: the kernel is asked once, not for each of them.
+_RANDOM = random.Random(os.urandom(32))  # noqa: S311 - see above
 
 
 class Secured(enum.Enum):
