@@ -1,4 +1,7 @@
-"""The drill: a campaign sent by one worker, redeployed half-way as Railway does. Judges nothing."""
+"""The drill: a campaign sent by one worker, redeployed half-way as Railway does, and read.
+
+A tracker answers the readers from before the first mail to after their last look. Judges nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ from pathlib import Path
 
 from campaign_worker.demo.options import Options
 from campaign_worker.demo.progress import Display
+from campaign_worker.demo.readers import Readers
 from campaign_worker.demo.verdict import Handover
 from campaign_worker.demo.watch import Snapshot, Watch
 from campaign_worker.demo.worker import Worker
 from campaign_worker.errors import DemoFailed
 
-OLD, NEW = "worker-a", "worker-b"
+OLD, NEW, TRACKER = "worker-a", "worker-b", "tracker"
+SETTLE_SECONDS = 10.0
+"""What lags behind has so long to come; what is missing then is for the verdict."""
 
 
 class Drill:
@@ -23,6 +29,7 @@ class Drill:
         self,
         options: Options,
         watch: Watch,
+        readers: Readers,
         display: Display,
         settings: Mapping[str, str],
         folder: Path,
@@ -30,6 +37,7 @@ class Drill:
         self._options = options
         self._display = display
         self._watch = watch
+        self._readers = readers
         self._settings = settings
         self._folder = folder
         self._workers: list[Worker] = []
@@ -40,29 +48,49 @@ class Drill:
         Raises DemoFailed. Whatever happens, no worker is left running.
         """
         with self._nothing_left():
-            worker = await self._start(OLD)
+            tracker = self._begin(TRACKER, "track")
+            worker = self._begin(OLD)
+            await self._up(tracker)
+            self._watch.guard(self._readers.check)
+            self._readers.start(tracker.url)
+            await self._up(worker)
             handover = None
             if self._options.redeploy:
                 half = self._options.recipients // 2
                 await self._watch.until(lambda now: now.first_sent >= half, "first mails")
                 self._display.say(f"{half} first mails are sent: the redeploy begins")
-                fresh = await self._start(NEW)
+                fresh = self._begin(NEW)
+                await self._up(fresh)
                 handover = await self._replace(worker, fresh)
                 worker = fresh
             await self._watch.until(lambda now: now.ended, "sending the rest")
-            worker.terminate()
-            await self._watch.until(lambda _: not worker.running, f"{worker.name} stops")
-            worker.check()
+            self._readers.no_more_mails()
+            await self._watch.until(lambda now: now.idle, "the last jobs", SETTLE_SECONDS)
+            await self._end(worker)
+            await self._watch.until(lambda _: self._readers.finished, "the last mails are read")
+            self._readers.check()
+            answered = self._readers.answered
+            await self._watch.until(
+                lambda now: now.tracked >= answered, "counting what was read", SETTLE_SECONDS
+            )
+            await self._end(tracker)
             return handover
 
-    async def _start(self, name: str) -> Worker:
-        worker = Worker(name, self._settings, self._folder / name)
+    def _begin(self, name: str, command: str = "run") -> Worker:
+        worker = Worker(name, self._settings, self._folder / name, command)
         self._workers.append(worker)
         worker.start()
         self._watch.follow(worker)
-        await self._watch.until(lambda now: now.consuming(worker), f"{name} starts")
-        self._display.say(f"{name} is up: /health says 200")
         return worker
+
+    async def _up(self, worker: Worker) -> None:
+        await self._watch.until(lambda now: now.consuming(worker), f"{worker.name} starts")
+        self._display.say(f"{worker.name} is up: /health says 200")
+
+    async def _end(self, worker: Worker) -> None:
+        worker.terminate()
+        await self._watch.until(lambda _: not worker.running, f"{worker.name} stops")
+        worker.check()
 
     async def _replace(self, old: Worker, fresh: Worker) -> Handover:
         def busy_or_over(now: Snapshot) -> bool:

@@ -21,14 +21,26 @@ LINE_EVERY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One moment. `in_flight` is by worker, `seconds` since the campaign began."""
+    """One moment. `in_flight` is by worker, `seconds` since the campaign began.
+
+    `mails` is how many it comes to, less those that an unsubscribe has held back. `opened` and
+    `clicked` are mails, by people; `unsubscribed` are recipients.
+    """
 
     seconds: float
     step: str
     accepted: int
     sent: int
     mails: int
+    opened: int
+    clicked: int
+    unsubscribed: int
     in_flight: Mapping[str, int]
+
+    @property
+    def read(self) -> str:
+        """What the readers have done, as people read it."""
+        return f"{self.opened} opened, {self.clicked} clicked, {self.unsubscribed} unsubscribed"
 
     @property
     def workers(self) -> str:
@@ -87,7 +99,7 @@ class Lines(Display):
         workers = f"; in flight {frame.workers}" if frame.in_flight else ""
         self.say(
             f"{frame.seconds:4.0f} s  {frame.accepted}/{frame.mails} accepted,"
-            f" {frame.sent} sent in Postgres{workers}; {frame.step}"
+            f" {frame.sent} sent in Postgres, {frame.read}{workers}; {frame.step}"
         )
 
     def close(self) -> None:
@@ -102,12 +114,13 @@ class Bar(Display):
             TimeElapsedColumn(),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} accepted"),
+            TextColumn("{task.fields[read]}", style="green"),
             TextColumn("{task.fields[workers]}", style="cyan"),
             TextColumn("{task.description}", style="dim"),
             console=console,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=None, workers="", visible=False)
+        self._task = self._progress.add_task("", total=None, read="", workers="", visible=False)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -123,6 +136,7 @@ class Bar(Display):
             self._task,
             completed=frame.accepted,
             total=frame.mails,
+            read=frame.read,
             workers=frame.workers,
             description=frame.step,
             visible=True,

@@ -9,6 +9,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
+from campaign_worker.demo.reading import NAMES
 from campaign_worker.demo.verdict import Report
 
 
@@ -32,6 +33,15 @@ def print_table(report: Report, stream: TextIO) -> None:
         console.print(f"Does not add up: {problem}.")
 
 
+def _read(report: Report) -> list[tuple[str, str]]:
+    """Give the counts, each with what it must be where that is another number."""
+    lines = []
+    for name, words in NAMES.items():
+        counted, due = getattr(report, name), getattr(report.read, name)
+        lines.append((words, f"{counted}" if counted == due else f"{counted} instead of {due}"))
+    return lines
+
+
 def _lines(report: Report) -> list[tuple[str, str]]:
     lines = [
         ("jobs enqueued", str(report.enqueued)),
@@ -41,6 +51,7 @@ def _lines(report: Report) -> list[tuple[str, str]]:
         ("lost", str(report.lost)),
         ("duplicated", str(report.duplicated)),
         ("miscounted", str(report.miscounted)),
+        *_read(report),
     ]
     if report.redeployed:
         lines += [

@@ -11,16 +11,18 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import aiohttp
 
 from campaign_worker.demo import report as reports
 from campaign_worker.demo.campaign import create_campaign
 from campaign_worker.demo.drill import Drill
-from campaign_worker.demo.evidence import gather
+from campaign_worker.demo.evidence import gather, redis_client
+from campaign_worker.demo.letters import Mailbox
 from campaign_worker.demo.options import Options, pace_of
 from campaign_worker.demo.progress import Display, display_for
+from campaign_worker.demo.readers import Readers
 from campaign_worker.demo.stage import (
     connected,
     enqueue,
@@ -105,29 +107,39 @@ async def _play(options: Options, display: Display, signals: _Signals) -> int:
     began_at = time.monotonic()
     pace = pace_of(options.recipients)
     async with servers(pace, display) as stack:
-        report = judge(await _evidence(options, stack, display, began_at))
+        variables = settings_of(stack, pace)
+        report = judge(await _evidence(options, stack, variables, display, began_at))
         display.close()
         _print(report, options)
         if options.keep:
-            for line in how_to_use(settings_of(stack, pace), stack.sink.store):
+            for line in how_to_use(variables, stack.sink.contents):
                 display.say(line)
             await signals.wait()
     return 0 if report.adds_up else FAILED
 
 
 async def _evidence(
-    options: Options, stack: EmbeddedStack, display: Display, began_at: float
+    options: Options,
+    stack: EmbeddedStack,
+    variables: Mapping[str, str],
+    display: Display,
+    began_at: float,
 ) -> Evidence:
-    variables = settings_of(stack, pace_of(options.recipients))
     with step("migrate"):
         report = await migrate(stack.database_url)
     display.say(f"schema {report.schema} migrated to version {report.version}")
-    async with connected(stack.database_url) as connection, aiohttp.ClientSession() as session:
+    async with (
+        connected(stack.database_url) as connection,
+        aiohttp.ClientSession() as session,
+        redis_client(stack.redis_url) as redis,
+        contextlib.aclosing(Readers(Mailbox(stack.sink.contents), session)) as readers,
+    ):
         with step("create the campaign"):
             campaign_id = await create_campaign(connection, options.recipients)
         enqueued = await enqueue(variables, campaign_id, display)
         watch = Watch(
             connection=connection,
+            redis=redis,
             stack=stack,
             session=session,
             display=display,
@@ -135,15 +147,18 @@ async def _evidence(
             mails=options.mails,
         )
         with step("send the campaign"):
-            handover = await Drill(options, watch, display, variables, stack.data_dir).run()
+            handover = await Drill(
+                options, watch, readers, display, variables, stack.data_dir
+            ).run()
         with step("count"):
             return await gather(
                 connection=connection,
-                redis_url=stack.redis_url,
+                redis=redis,
                 sink=stack.sink,
                 campaign_id=campaign_id,
                 recipients=options.recipients,
                 enqueued=enqueued,
+                reading=readers.reading(),
                 handover=handover,
                 began_at=began_at,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import shlex
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from redis.exceptions import RedisError
 from campaign_worker import operations
 from campaign_worker.demo.options import Pace
 from campaign_worker.demo.progress import Display
+from campaign_worker.demo.readers import BASE
 from campaign_worker.embedded.postgres_binary import find_postgres
 from campaign_worker.embedded.redis_binary import find_redis
 from campaign_worker.embedded.stack import EmbeddedStack
@@ -22,6 +24,10 @@ from campaign_worker.errors import DemoFailed
 from campaign_worker.settings import Settings
 
 STEP_SECONDS = 30.0
+_TO_LOOK_AROUND = (
+    *("REDIS_URL", "DATABASE_URL", "SMTP_URL", "MAIL_FROM"),
+    *("TRACKING_BASE_URL", "TRACKING_SIGNING_KEYS"),
+)
 CLOSE_SECONDS = 2.0
 
 
@@ -50,7 +56,7 @@ async def servers(pace: Pace, display: Display) -> AsyncIterator[EmbeddedStack]:
     display.say(f"Redis, with append-only file, from {find_redis()}")
     display.say(f"Postgres from {find_postgres()}")
     display.say(f"SMTP server that keeps what it accepts and takes {pace.latency_ms:g} ms a mail")
-    async with EmbeddedStack(latency_ms=pace.latency_ms) as stack:
+    async with EmbeddedStack(latency_ms=pace.latency_ms, keep_contents=True) as stack:
         for url in (stack.redis_url, stack.database_url, stack.smtp_url):
             display.say(f"  {url}")
         yield stack
@@ -81,7 +87,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def settings_of(stack: EmbeddedStack, pace: Pace) -> Mapping[str, str]:
-    """Return the variables of a worker on this stage."""
+    """Return the variables of workers and trackers on this stage; its signing key is a new one."""
     return {
         "REDIS_URL": stack.redis_url,
         "DATABASE_URL": stack.database_url,
@@ -94,6 +100,10 @@ def settings_of(stack: EmbeddedStack, pace: Pace) -> Mapping[str, str]:
         "RECONCILE_OVERDUE_SECONDS": "5",
         # A minute, the default, is as long as a demo may last.
         "RETRY_4XX_FLOOR_SECONDS": "1",
+        "TRACKING_BASE_URL": BASE,
+        "TRACKING_SIGNING_KEYS": f"demo:{secrets.token_hex(32)}",
+        # All readers live at one address.
+        "TRACKING_LIMIT_PER_CLIENT": "0",
         "LOG_FORMAT": "json",
     }
 
@@ -101,9 +111,10 @@ def settings_of(stack: EmbeddedStack, pace: Pace) -> Mapping[str, str]:
 def how_to_use(variables: Mapping[str, str], store: Path) -> Iterator[str]:
     """Yield what a person needs who wants to look around, line by line."""
     yield "The servers stay up; Ctrl-C stops them and removes their data. In another shell:"
-    for name in ("REDIS_URL", "DATABASE_URL", "SMTP_URL", "MAIL_FROM"):
+    for name in _TO_LOOK_AROUND:
         yield f"  export {name}={shlex.quote(variables[name])}"
     yield "  campaign-worker status"
+    yield f"For the links of the mails, in the place of {BASE}: PORT=8081 campaign-worker track"
     yield f"Accepted mails, one JSON object a line: {store}"
 
 

@@ -1,14 +1,19 @@
 """Whether a campaign adds up: what was enqueued, what the SMTP server accepted, what Postgres says.
 
-Pure: evidence in, report out. The addresses that must have been reached are counted by the demo
-itself; neither the workers nor their rows are asked how many they should have been.
+Pure: evidence in, report out. The addresses that must have been reached, and those that must not,
+are counted by the demo itself; neither the workers nor their rows are asked how many they should
+have been.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from campaign_worker.demo import reading as readings
+from campaign_worker.demo.reading import Counts, Reading, Tracked
 
 FINAL = frozenset({"sent", "failed", "skipped", "in_doubt"})
 
@@ -62,8 +67,8 @@ class Evidence:
     """All that was counted. `expected` are the addresses; each gets a mail of every step.
 
     `sent_count` is the campaign's own count, `usage_events` the rows that a bill would be made
-    from, `untrue_counts` campaigns whose counts verify_counts finds wrong. `handover` is None
-    without a redeploy.
+    from, `untrue_counts` campaigns whose counts verify_counts finds wrong. `reading` is what the
+    readers did, `tracked` what Postgres keeps of it. `handover` is None without a redeploy.
     """
 
     expected: Sequence[str]
@@ -75,8 +80,24 @@ class Evidence:
     usage_events: int
     untrue_counts: int
     jobs: Jobs
+    reading: Reading
+    tracked: Tracked
     handover: Handover | None
     seconds: float
+
+    @property
+    def held_back(self) -> frozenset[tuple[str, int]]:
+        """Mails that must not go out, by address and step: after an unsubscribe.
+
+        Where that came too close to the follow-up, either is right; but then the row says which.
+        """
+        skipped = {(row.address, row.step) for row in self.rows if row.state == "skipped"}
+        return frozenset(
+            (address, step)
+            for address, in_time in self.reading.unsubscribed.items()
+            for step in range(1, self.steps)
+            if in_time or (address, step) in skipped
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +105,9 @@ class Report:
     """The numbers, and a sentence for each that does not add up.
 
     `enqueued` counts the jobs of first mails, `sent` and `follow_ups` rows (all, and those of
-    follow-ups), `accepted` mails. `miscounted` is by how much Postgres and the SMTP server differ.
+    follow-ups), `accepted` mails, `unwanted` those after an unsubscribe. `miscounted` is by how
+    much Postgres differs from the SMTP server and from what the readers did. `opened` and all to
+    `unsubscribed` are Postgres' counts, `read` what they must be after what the readers did.
     `handed_over` counts the jobs in flight at the signal that were finished all the same:
     `finished_in_drain` by the old worker, `handed_back` to the queue and then by the new one.
     """
@@ -96,7 +119,16 @@ class Report:
     lost: int
     duplicated: int
     stray: int
+    unwanted: int
     miscounted: int
+    opened: int
+    opens: int
+    machine_opens: int
+    clicked: int
+    clicks: int
+    machine_clicks: int
+    unsubscribed: int
+    read: Counts
     failed: int
     skipped: int
     in_doubt: int
@@ -126,6 +158,7 @@ class _Mails:
     lost: int
     duplicated: int
     stray: int
+    unwanted: int
     miscounted: int
 
 
@@ -143,7 +176,10 @@ def judge(evidence: Evidence) -> Report:
         lost=mails.lost,
         duplicated=mails.duplicated,
         stray=mails.stray,
-        miscounted=mails.miscounted,
+        unwanted=mails.unwanted,
+        miscounted=mails.miscounted + readings.differences(evidence.reading, evidence.tracked),
+        **dataclasses.asdict(evidence.tracked.counts),
+        read=evidence.reading.counts,
         failed=states["failed"],
         skipped=states["skipped"],
         in_doubt=states["in_doubt"],
@@ -158,14 +194,21 @@ def judge(evidence: Evidence) -> Report:
         handed_back=handover.handed_back,
         drain_seconds=round(handover.seconds, 2),
         seconds=round(evidence.seconds, 1),
-        problems=(*_problems(evidence, mails, states), *_problems_of(evidence.handover)),
+        problems=(
+            *_problems(evidence, mails, states),
+            *_problems_of_states(states, len(evidence.held_back)),
+            *readings.problems(evidence.reading, evidence.tracked),
+            *_problems_of(evidence.handover),
+        ),
     )
 
 
 def _compare(evidence: Evidence) -> _Mails:
     accepted = Counter((each.address, each.message_id) for each in evidence.deliveries)
     rows = {(row.address, row.message_id): row for row in evidence.rows if row.message_id}
-    due = {(address, step) for address in evidence.expected for step in range(evidence.steps)}
+    held_back = evidence.held_back
+    steps = range(evidence.steps)
+    due = {(address, step) for address in evidence.expected for step in steps} - held_back
     known = rows.keys() & accepted.keys()
     reached = {(rows[key].address, rows[key].step) for key in known}
     sent = {key for key, row in rows.items() if row.state == "sent"}
@@ -174,6 +217,7 @@ def _compare(evidence: Evidence) -> _Mails:
         lost=len(due - reached),
         duplicated=_duplicates(evidence, accepted),
         stray=sum(count for key, count in accepted.items() if key not in rows),
+        unwanted=len(reached & held_back),
         miscounted=len(sent ^ known)
         + abs(evidence.sent_count - sent_rows)
         + abs(evidence.usage_events - sent_rows)
@@ -192,7 +236,8 @@ def _duplicates(evidence: Evidence, accepted: Mapping[tuple[str, str], int]) -> 
 
 
 def _problems(evidence: Evidence, mails: _Mails, states: Mapping[str, int]) -> Iterator[str]:
-    recipients, mails_due = len(evidence.expected), len(evidence.expected) * evidence.steps
+    recipients, rows_due = len(evidence.expected), len(evidence.expected) * evidence.steps
+    mails_due = rows_due - len(evidence.held_back)
     jobs = evidence.jobs
     spent = sum(row.attempts for row in evidence.rows)
     checks = (
@@ -205,21 +250,29 @@ def _problems(evidence: Evidence, mails: _Mails, states: Mapping[str, int]) -> I
             states.get("sent", 0) != mails_due,
             f"{states.get('sent', 0)} rows are sent instead of {mails_due}",
         ),
-        (len(evidence.rows) != mails_due, f"{len(evidence.rows)} rows instead of {mails_due}"),
+        (len(evidence.rows) != rows_due, f"{len(evidence.rows)} rows instead of {rows_due}"),
         (mails.lost, f"{mails.lost} mails are lost"),
         (mails.duplicated, f"{mails.duplicated} mails went out more than once"),
         (mails.stray, f"{mails.stray} mails belong to no row"),
+        (mails.unwanted, f"{mails.unwanted} mails went to who had unsubscribed"),
         (mails.miscounted, f"{mails.miscounted} differences between Postgres and the SMTP server"),
         (spent, f"{spent} attempts were spent on rows"),
         (sum(jobs.left.values()), f"jobs are left in Redis: {_listed(jobs.left)}"),
-        (jobs.completed != mails_due, f"{jobs.completed} jobs completed instead of {mails_due}"),
+        (jobs.completed != rows_due, f"{jobs.completed} jobs completed instead of {rows_due}"),
         (jobs.failed, f"{jobs.failed} jobs failed"),
         (jobs.stalled, f"{jobs.stalled} jobs stalled"),
         (jobs.retried, f"{jobs.retried} jobs were attempted more than once"),
     )
     yield from (sentence for wrong, sentence in checks if wrong)
-    for state in sorted(set(states) - {"sent"}):
-        yield f"{states[state]} rows are {state}"
+
+
+def _problems_of_states(states: Mapping[str, int], held_back: int) -> Iterator[str]:
+    """Name rows in any state but sent; as many are skipped as were to be held back."""
+    for state in sorted({*states, "skipped"} - {"sent"}):
+        count = states.get(state, 0)
+        due = held_back if state == "skipped" else 0
+        if count != due:
+            yield f"{count} rows are {state}" + (f" instead of {due}" if due else "")
 
 
 def _problems_of(handover: Handover | None) -> Iterator[str]:

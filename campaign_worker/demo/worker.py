@@ -1,6 +1,6 @@
-"""One worker as a process of its own: its environment, its port, its health, its last words.
+"""One worker or tracker as a process of its own: environment, port, health, last words.
 
-It runs `campaign-worker run` in an empty folder with nothing of the caller's settings.
+It runs `campaign-worker run` or `track` in an empty folder with nothing of the caller's settings.
 """
 
 from __future__ import annotations
@@ -42,10 +42,16 @@ class Health:
 
 
 class Worker:
-    """A `campaign-worker run` with the given settings; `folder` is its working directory."""
+    """A `campaign-worker run` with the given settings; `folder` is its working directory.
 
-    def __init__(self, name: str, settings: Mapping[str, str], folder: Path) -> None:
+    `command` may be "track" instead, which sends nothing.
+    """
+
+    def __init__(
+        self, name: str, settings: Mapping[str, str], folder: Path, command: str = "run"
+    ) -> None:
         self.name = name
+        self.command = command
         self._settings = settings
         self._folder = folder
         self._port = 0
@@ -58,6 +64,11 @@ class Worker:
         return self._process is not None and self._process.running
 
     @property
+    def url(self) -> str:
+        """Where it answers by HTTP once it has started, without a slash at its end."""
+        return f"http://{LOOPBACK}:{self._port}"
+
+    @property
     def stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._signalled_at is not None
@@ -68,7 +79,7 @@ class Worker:
         self._port = free_port()
         self._process = ChildProcess(
             self.name,
-            [sys.executable, "-m", "campaign_worker", "run"],
+            [sys.executable, "-m", "campaign_worker", self.command],
             self._folder / "worker.log",
             env=_environment({**self._settings, "PORT": str(self._port), "INSTANCE_ID": self.name}),
             # A .env of the caller would speak to this worker too.
@@ -80,7 +91,7 @@ class Worker:
         """Ask /health; None when nobody answers."""
         try:
             async with session.get(
-                f"http://{LOOPBACK}:{self._port}/health",
+                f"{self.url}/health",
                 timeout=aiohttp.ClientTimeout(total=HEALTH_SECONDS),
             ) as answer:
                 document = await answer.json()

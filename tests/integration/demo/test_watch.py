@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from campaign_worker.demo.campaign import create_campaign
+from campaign_worker.demo.evidence import redis_client
 from campaign_worker.demo.options import Pace
 from campaign_worker.demo.progress import Lines
 from campaign_worker.demo.stage import connected, enqueue, settings_of, step
@@ -34,11 +35,16 @@ async def stack() -> AsyncIterator[EmbeddedStack]:
 
 async def watched(stack: EmbeddedStack, *, stuck_seconds: float) -> None:
     display = Lines(io.StringIO())
-    async with connected(stack.database_url) as connection, aiohttp.ClientSession() as session:
+    async with (
+        connected(stack.database_url) as connection,
+        aiohttp.ClientSession() as session,
+        redis_client(stack.redis_url) as redis,
+    ):
         campaign_id = await create_campaign(connection, 3)
         assert await enqueue(settings_of(stack, PACE), campaign_id, display) == 3
         watch = Watch(
             connection=connection,
+            redis=redis,
             stack=stack,
             session=session,
             display=display,

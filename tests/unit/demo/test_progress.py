@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,19 @@ from campaign_worker.demo.options import MAIL_LATENCY_MS, Options, pace_of
 from campaign_worker.demo.progress import Bar, Frame, Lines, display_for
 from campaign_worker.demo.report import print_table
 from campaign_worker.demo.verdict import Report, judge
-from tests.unit.demo.test_verdict import sound
+from tests.unit.demo.test_verdict import BROKEN, sound
 
-FRAME = Frame(3.4, "worker-b starts", 120, 118, 1000, {"worker-b": 0, "worker-a": 20})
+FRAME = Frame(
+    seconds=3.4,
+    step="worker-b starts",
+    accepted=120,
+    sent=118,
+    mails=1000,
+    opened=31,
+    clicked=4,
+    unsubscribed=2,
+    in_flight={"worker-b": 0, "worker-a": 20},
+)
 
 
 class Clock:
@@ -37,7 +48,8 @@ def test_a_line_says_how_far_everything_is() -> None:
     stream = io.StringIO()
     Lines(stream).show(FRAME)
     assert stream.getvalue() == (
-        "   3 s  120/1000 accepted, 118 sent in Postgres;"
+        "   3 s  120/1000 accepted, 118 sent in Postgres,"
+        " 31 opened, 4 clicked, 2 unsubscribed;"
         " in flight worker-a: 20, worker-b: 0; worker-b starts\n"
     )
 
@@ -69,7 +81,7 @@ def test_a_pipe_gets_lines() -> None:
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "200")
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as terminal:
         display = display_for(terminal)
@@ -83,6 +95,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
                 shown += os.read(master, 100_000).decode()
     os.close(master)
     assert "Redis from here" in shown
+    assert "31 opened, 4 clicked, 2 unsubscribed" in shown
 
 
 @pytest.mark.parametrize(
@@ -116,6 +129,7 @@ def shown(report: Report) -> str:
 def test_the_table_ends_with_whether_it_adds_up() -> None:
     text = shown(judge(sound()))
     assert "jobs handed over by the redeploy" in text
+    assert re.search(r"mails opened by people +│ +2 ", text)
     assert text.endswith("Every number adds up.\n")
 
 
@@ -123,3 +137,10 @@ def test_the_table_names_what_does_not_add_up() -> None:
     text = shown(judge(replace(sound(), sent_count=7)))
     assert "Does not add up: 1 differences between Postgres and the SMTP server.\n" in text
     assert "Every number adds up" not in text
+
+
+def test_the_table_says_what_a_wrong_count_must_be() -> None:
+    spoil, _, sentence = BROKEN["an open that was counted twice"]
+    text = shown(judge(spoil(sound())))
+    assert re.search(r"opens by people +│ 3 instead of 2 ", text)
+    assert f"Does not add up: {sentence}.\n" in text

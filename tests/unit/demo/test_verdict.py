@@ -9,13 +9,29 @@ from typing import Any
 
 import pytest
 
+from campaign_worker.demo.reading import Counts, Reading, Seen, Tracked
 from campaign_worker.demo.report import as_json
 from campaign_worker.demo.verdict import Delivery, Evidence, Handover, Jobs, Row, judge
+from campaign_worker.tracking.classify import EventKind, Visitor
 
 PEOPLE = ("a@x.example", "b@x.example", "c@x.example")
+OPEN = Seen(f"<{PEOPLE[0]}/0>", EventKind.OPEN, Visitor.HUMAN, machine=False)
+CLICK = Seen(f"<{PEOPLE[1]}/0>", EventKind.CLICK, Visitor.HUMAN, machine=False)
+SCAN = Seen(f"<{PEOPLE[1]}/1>", EventKind.CLICK, Visitor.SCANNER, machine=True)
+SEEN = {OPEN: 2, CLICK: 1, SCAN: 4}
+COUNTS = Counts(
+    opened=2,
+    opens=2,
+    machine_opens=0,
+    clicked=1,
+    clicks=1,
+    machine_clicks=4,
+    unsubscribed=0,
+)
 
 
 def sound() -> Evidence:
+    """Return a campaign of three that adds up; one opened twice, one clicked and was scanned."""
     keys = [(address, step) for address in PEOPLE for step in (0, 1)]
     return Evidence(
         expected=PEOPLE,
@@ -27,8 +43,27 @@ def sound() -> Evidence:
         usage_events=6,
         untrue_counts=0,
         jobs=Jobs(left={"waiting": 0}, completed=6, failed=0, stalled=0, retried=0),
+        reading=Reading(seen=SEEN, unsubscribed={}, wrong={}),
+        tracked=Tracked(seen=SEEN, unsubscribed=frozenset(), counts=COUNTS),
         handover=Handover(in_flight=2, finished=2, handed_back=1, abandoned=0, seconds=0.3),
         seconds=1.0,
+    )
+
+
+def left(*, in_time: bool = True) -> Evidence:
+    """Return one that adds up with somebody who unsubscribed before the follow-up."""
+    evidence = sound()
+    rows = list(evidence.rows)
+    rows[5] = replace(rows[5], state="skipped", message_id=None)
+    counts = replace(COUNTS, unsubscribed=1)
+    return replace(
+        evidence,
+        rows=rows,
+        deliveries=evidence.deliveries[:5],
+        sent_count=5,
+        usage_events=5,
+        reading=replace(evidence.reading, unsubscribed={PEOPLE[2]: in_time}),
+        tracked=Tracked(SEEN, frozenset({PEOPLE[2]}), counts),
     )
 
 
@@ -52,6 +87,14 @@ def with_deliveries(change: Callable[[list[Delivery]], object]) -> Callable[[Evi
 
 def with_jobs(**changes: Any) -> Callable[[Evidence], Evidence]:
     return lambda evidence: replace(evidence, jobs=replace(evidence.jobs, **changes))
+
+
+def with_tracked(**changes: Any) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, tracked=replace(evidence.tracked, **changes))
+
+
+def with_counts(**changes: Any) -> Callable[[Evidence], Evidence]:
+    return with_tracked(counts=replace(COUNTS, **changes))
 
 
 def with_handover(**changes: Any) -> Callable[[Evidence], Evidence]:
@@ -79,6 +122,42 @@ def test_without_a_redeploy_nothing_needs_to_have_been_in_flight() -> None:
     assert report.adds_up
     assert report.handed_over == 0
     assert not report.redeployed
+
+
+def test_what_was_read_is_counted_as_the_readers_did_it() -> None:
+    report = judge(sound())
+    assert report.read == COUNTS
+    assert (report.opened, report.opens, report.machine_opens) == (2, 2, 0)
+    assert (report.clicked, report.clicks, report.machine_clicks) == (1, 1, 4)
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_who_unsubscribed_gets_no_follow_up_and_it_adds_up(in_time: bool) -> None:
+    report = judge(left(in_time=in_time))
+    assert report.adds_up, report.problems
+    assert (report.accepted, report.skipped, report.unsubscribed) == (5, 1, 1)
+    assert (report.lost, report.unwanted) == (0, 0)
+
+
+def test_a_follow_up_to_who_unsubscribed_in_time_is_unwanted() -> None:
+    evidence, before = left(), sound()
+    sent = replace(
+        evidence, rows=before.rows, deliveries=before.deliveries, sent_count=6, usage_events=6
+    )
+    report = judge(sent)
+    assert (report.unwanted, report.lost, report.duplicated) == (1, 0, 0)
+    assert "1 mails went to who had unsubscribed" in report.problems
+    assert "0 rows are skipped instead of 1" in report.problems
+
+
+def test_a_follow_up_that_an_unsubscribe_came_too_late_for_is_right() -> None:
+    evidence, before = left(in_time=False), sound()
+    sent = replace(
+        evidence, rows=before.rows, deliveries=before.deliveries, sent_count=6, usage_events=6
+    )
+    report = judge(sent)
+    assert report.adds_up, report.problems
+    assert (report.accepted, report.unsubscribed) == (6, 1)
 
 
 BROKEN: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, int], str]] = {
@@ -151,6 +230,43 @@ BROKEN: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, int], str]] = 
         {"miscounted": 1},
         "1 differences between Postgres and the SMTP server",
     ),
+    "an open that was lost": (
+        with_tracked(seen={**SEEN, OPEN: 1}, counts=replace(COUNTS, opens=1)),
+        {"miscounted": 2, "opens": 1},
+        "1 opens by people in Postgres instead of 2",
+    ),
+    "an open that was counted twice": (
+        with_counts(opens=3),
+        {"miscounted": 1, "opens": 3},
+        "3 opens by people in Postgres instead of 2",
+    ),
+    "a machine that was taken for a person": (
+        with_tracked(seen={OPEN: 2, CLICK: 1, SCAN._replace(machine=False): 4}),
+        {"miscounted": 8},
+        "8 differences between Postgres and what the readers did",
+    ),
+    "a click that was written to another mail": (
+        with_tracked(seen={OPEN: 2, CLICK._replace(message_id=OPEN.message_id): 1, SCAN: 4}),
+        {"miscounted": 2, "clicks": 1},
+        "2 differences between Postgres and what the readers did",
+    ),
+    "a mail that nobody clicked": (
+        with_counts(clicked=2),
+        {"clicked": 2},
+        "2 mails clicked by people in Postgres instead of 1",
+    ),
+    "an unsubscribe of somebody else": (
+        with_tracked(unsubscribed=frozenset({PEOPLE[0]})),
+        {"miscounted": 1},
+        "1 differences between Postgres and what the readers did",
+    ),
+    "a link that led elsewhere": (
+        lambda evidence: replace(
+            evidence, reading=replace(evidence.reading, wrong={"a link led elsewhere": 2})
+        ),
+        {"miscounted": 0},
+        "2 times a link led elsewhere",
+    ),
     "a recipient without a job": (
         lambda evidence: replace(evidence, enqueued=2),
         {"enqueued": 2},
@@ -211,3 +327,5 @@ def test_the_json_is_one_line_with_every_number_and_every_problem() -> None:
         assert document[name] == getattr(report, name)
     for name in ("miscounted", "handed_over", "seconds"):
         assert document[name] == getattr(report, name)
+    for name, due in document["read"].items():
+        assert document[name] == getattr(report, name) == due
