@@ -92,6 +92,8 @@ class Recorder:
 
         Nothing may be recorded any more.
         """
+        self._rests_until = 0.0
+        self._next()
         try:
             await deadline.wait_for(self._flushed())
         except TimeoutError:
