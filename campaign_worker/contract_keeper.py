@@ -27,6 +27,10 @@ class Upkeep(Protocol):
         """Tell the app counts that have changed."""
         ...
 
+    async def tell_suppressions(self) -> int:
+        """Tell the app addresses that are suppressed here."""
+        ...
+
     async def look_at_resting(self) -> None:
         """Read campaigns that rest."""
         ...
@@ -54,6 +58,7 @@ class ContractKeeper(StartStop):
             self._upkeep.tell_untold,
             self._upkeep.look_at_resting,
             self._upkeep.tell_counts,
+            self._upkeep.tell_suppressions,
         )
         for part in parts:
             try:

@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from campaign_worker.check.contract_statements import check_statements
 from campaign_worker.check.finding import Finding, Level, broken
 from campaign_worker.check.postgres import check_postgres
 from campaign_worker.check.process import check_drain, check_port, check_settings
 from campaign_worker.check.redis import check_redis
 from campaign_worker.check.smtp import check_transport
+from campaign_worker.contract.serving import served
 
 if TYPE_CHECKING:
     from campaign_worker.settings import Settings
@@ -26,7 +28,8 @@ BOUND_SECONDS = 5.0
 async def run_checks(
     settings: Settings, *, bound_seconds: float = BOUND_SECONDS
 ) -> tuple[Finding, ...]:
-    """Return the findings in a fixed order: stores, transports, process."""
+    """Return the findings in a fixed order: stores, transports, process. Raises ContractError."""
+    settings, source = served(settings)
     looks = [
         ("REDIS_URL", check_redis(settings)),
         ("DATABASE_URL", check_postgres("DATABASE_URL", settings.database_url, settings)),
@@ -35,6 +38,8 @@ async def run_checks(
     if direct is not None and direct != settings.database_url:
         look = check_postgres("MIGRATE_DATABASE_URL", direct, settings)
         looks.append(("MIGRATE_DATABASE_URL", look))
+    if source is not None:
+        looks.append(("CONTRACT", check_statements(settings, source)))
     for name, url in settings.transports.items():
         looks.append((f"transport {name}", check_transport(name, url, settings, bound_seconds)))
     looks.append(("PORT", check_port(settings.port)))

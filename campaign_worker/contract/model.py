@@ -203,7 +203,10 @@ class MailState(enum.StrEnum):
 
 
 class Write(Part):
-    """The statements that write back, each in the transaction that changes our rows."""
+    """The statements that write back, in the transaction that changes our rows.
+
+    Suppressions, and counts of opens and clicks, follow within seconds.
+    """
 
     states: dict[MailState, Word] = Field(
         default_factory=lambda: {state: state.value for state in MailState},
@@ -213,6 +216,9 @@ class Write(Part):
     recipients: Statement | None = Field(default=None, description="Status of recipients.")
     campaigns: Statement | None = Field(default=None, description="Counts of campaigns.")
     mails: Statement | None = Field(default=None, description="Status of whole mails, by key.")
+    suppressions: Statement | None = Field(
+        default=None, description="Addresses that must not be mailed any more."
+    )
 
 
 class FollowUps(Part):

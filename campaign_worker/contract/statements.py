@@ -209,6 +209,15 @@ SPECS: tuple[Spec, ...] = (
         {},
         lambda contract: contract.write.mails,
     ),
+    Spec(
+        "write.suppressions",
+        "Addresses (lower case) that bounced, complained or unsubscribed here, each once; :reasons"
+        " are hard_bounce, complaint, unsubscribe and manual.",
+        {"emails": "text[]", "reasons": "text[]", "created_ats": "timestamptz[]"},
+        {},
+        {},
+        lambda contract: contract.write.suppressions,
+    ),
 )
 
 COUNTS = _COUNTS

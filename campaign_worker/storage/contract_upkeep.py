@@ -52,6 +52,16 @@ class ContractUpkeep:
                 await self._tables.writing.tell_campaigns(connection, campaigns)
         return len(campaigns)
 
+    async def tell_suppressions(self) -> int:
+        """Tell addresses that are suppressed here and that the app has not been told; how many."""
+        told = 0
+        while True:
+            async with self._database.transaction() as connection:
+                page = await self._tables.writing.tell_suppressions(connection, _PAGE)
+            told += page
+            if page < _PAGE:
+                return told
+
     async def look_at_resting(self) -> None:
         """Read campaigns that rest: only the app knows when they go on."""
         keys = [row["key"] for row in await self._database.fetch("contract_resting")]

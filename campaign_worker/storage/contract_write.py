@@ -74,6 +74,22 @@ class ContractWrite:
         """Tell the counts of campaigns, by our ids. Raises what the app's tables say."""
         await self._tell_counts(connection, await self._lock_counts(connection, campaigns))
 
+    async def tell_suppressions(self, connection: PoolConnectionProxy, limit: int) -> int:
+        """Tell addresses that are suppressed here; how many. Raises what the app's tables say."""
+        if "write.suppressions" not in self._app:
+            return 0
+        taken = await connection.fetch(self._sql["contract_take_suppressions"], limit)
+        addresses = [row["address"] for row in taken]
+        rows = await connection.fetch(self._sql["contract_read_suppressions"], addresses)
+        if rows:
+            values = {
+                "emails": [row["address"] for row in rows],
+                "reasons": [row["reason"] for row in rows],
+                "created_ats": [row["created_at"] for row in rows],
+            }
+            await self._app.fetch(connection, "write.suppressions", values)
+        return len(taken)
+
     async def _lock_counts(
         self, connection: PoolConnectionProxy, campaigns: Sequence[int]
     ) -> Sequence[Any]:

@@ -12,6 +12,7 @@ import pytest
 from campaign_worker.queue.producer import Producer
 from tests.acceptance.site import Site
 from tests.integration.contract.apps import Prisma
+from tests.support import free_port
 
 
 @pytest.fixture
@@ -96,6 +97,17 @@ async def test_a_word_that_the_app_s_enum_does_not_have_is_found_by_a_trial(
     assert result.code == 1
     (told,) = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
     assert "write.recipients: the word 'BOUNCE' for bounced: invalid input value for enum" in told
+
+
+async def test_the_check_of_everything_looks_at_the_contract_too(site: Site, file: Path) -> None:
+    async with site.postgres() as raw:
+        await Prisma(raw).create()
+        fits = await site.cli("check", PORT=str(free_port()))
+        await drop_column(raw)
+        broken = await site.cli("check", PORT=str(free_port()))
+    assert f"ok      CONTRACT: {file}: 7 statements fit the app's tables" in fits.stdout
+    assert broken.code == 1
+    assert "load.campaigns: column c.fromEmail does not exist" in broken.stdout
 
 
 async def test_a_file_at_fault_ends_in_78_with_its_line(site: Site, file: Path) -> None:

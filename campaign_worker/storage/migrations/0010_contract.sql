@@ -45,6 +45,11 @@ CREATE TABLE {schema}.contract_unwritten (
     tried_at   timestamptz
 );
 
+-- Suppressions that the app's tables have been told.
+CREATE TABLE {schema}.contract_suppressions (
+    address text PRIMARY KEY REFERENCES {schema}.suppressions (address) ON DELETE CASCADE
+);
+
 -- The app itself adds the jobs of these follow-ups.
 ALTER TABLE {schema}.follow_ups ADD COLUMN scheduled_by_app boolean NOT NULL DEFAULT false;
 

@@ -97,6 +97,29 @@ async def test_a_campaign_that_the_app_resumes_is_noticed_without_a_claim(place:
     assert await place.ours("SELECT resumed_at IS NOT NULL FROM $.campaigns")
 
 
+async def test_addresses_that_are_suppressed_here_are_told_once(
+    prisma_place: Place,
+) -> None:
+    contract = """
+[write.suppressions]
+query = '''
+INSERT INTO "Suppression" ("email", "reason")
+SELECT email, reason FROM unnest(:emails, :reasons) AS w (email, reason) ON CONFLICT DO NOTHING
+'''
+"""
+    place = Place(
+        prisma_place.app, prisma_place.database, contract=prisma_place.app.contract + contract
+    )
+    await place.raw.execute(
+        "INSERT INTO campaign_worker.suppressions (address, reason)"
+        " SELECT n || '@example.net', 'unsubscribe' FROM generate_series(1, 1200) n"
+    )
+    upkeep = ContractUpkeep(place.database, place.tables)
+    assert await upkeep.tell_suppressions() == 1200
+    assert await upkeep.tell_suppressions() == 0
+    assert await place.raw.fetchval('SELECT count(*) FROM "Suppression"') == 1200
+
+
 async def test_the_keeper_tells_what_is_broken_and_goes_on(prisma_place: Place) -> None:
     place, campaign = prisma_place, await prisma_place.app.campaign(1, status="PAUSED")
     assert isinstance(await place.claim(await place.request(campaign)), NotYet)
