@@ -1,4 +1,4 @@
-"""The demo as a person runs it: a process that counts every mail and leaves nothing behind."""
+"""The demo as a person runs it: it counts every mail, open and click, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ from tests.support import eventually, run_cli, start_cli
 
 DEMO_SECONDS = 55.0
 STOP_SECONDS = 15.0
+OPEN_OF_NOBODY = """
+    INSERT INTO campaign_worker.tracking_events (id, message_id, kind, class, machine, occurred_at)
+    SELECT gen_random_uuid(), id, 'open', 'human', false, now()
+    FROM campaign_worker.messages WHERE state = 'sent' ORDER BY id LIMIT 1
+"""
 
 
 @pytest.fixture
@@ -121,12 +126,17 @@ async def test_a_campaign_with_a_redeploy_adds_up_and_leaves_nothing(folder: Pat
     assert result.code == 0, result.stderr
     report = json.loads(result.stdout)
     assert result.stdout.count("\n") == 1
-    assert (report["enqueued"], report["follow_ups"]) == (40, 40)
-    assert (report["accepted"], report["sent"]) == (80, 80)
+    assert report["adds_up"] is True
+    # Where the machine was so busy that an unsubscribe came late, that follow-up may have gone out.
+    assert report["skipped"] <= report["unsubscribed"] == 2
+    assert (report["enqueued"], report["follow_ups"]) == (40, 40 - report["skipped"])
+    assert report["accepted"] == report["sent"] == 80 - report["skipped"]
     assert (report["lost"], report["duplicated"], report["miscounted"]) == (0, 0, 0)
+    assert (report["opened"], report["opens"], report["machine_opens"]) == (26, 28, 8)
+    assert (report["clicked"], report["clicks"], report["machine_clicks"]) == (10, 10, 12)
+    assert {name: report[name] for name in report["read"]} == report["read"]
     assert report["handed_over"] == report["finished_in_drain"] + report["handed_back"] >= 1
     assert report["seconds"] < 60
-    assert report["adds_up"] is True
     assert_nothing_left(folder)
 
 
@@ -137,7 +147,9 @@ async def test_without_a_redeploy_one_worker_sends_it_all(folder: Path) -> None:
         timeout_seconds=DEMO_SECONDS,
     )
     assert result.code == 0, result.stderr
-    assert re.search(r"mails accepted by the SMTP server +│ +40 ", result.stdout)
+    assert re.search(r"mails accepted by the SMTP server +│ +(39|40) ", result.stdout)
+    assert re.search(r"mails opened by people +│ +13 ", result.stdout)
+    assert re.search(r"[1-9][0-9]* opened, [1-9][0-9]* clicked, 1 unsubscribed", result.stderr)
     assert result.stdout.endswith("Every number adds up.\n")
     assert "worker-b" not in result.stderr
     assert_nothing_left(folder)
@@ -172,19 +184,22 @@ async def test_a_second_ctrl_c_ends_it_at_once_and_leaves_nothing_behind(folder:
     assert_nothing_left(folder)
 
 
-async def test_a_worker_that_dies_fails_the_demo_with_one_clear_line(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["worker-a", "tracker"])
+async def test_a_process_that_dies_fails_the_demo_with_one_clear_line(
+    folder: Path, name: str
+) -> None:
     async with demo(folder, "--recipients", "40", "--json") as running:
         await running.says("worker-a is up")
-        running.worker("worker-a").kill()
+        running.worker(name).kill()
         assert await running.end() == 1
         last = running.said.splitlines()[-1]
-        assert last == "campaign-worker: worker-a: ended by itself with exit code -9"
-        assert '"message": ' in running.said, "the end of the worker's log"
+        assert last == f"campaign-worker: {name}: ended by itself with exit code -9"
+        assert '"message": ' in running.said, "the end of its log"
         assert running.printed == b""
     assert_nothing_left(folder)
 
 
-async def test_a_number_that_does_not_add_up_is_named_and_exits_1(folder: Path) -> None:
+async def test_numbers_that_do_not_add_up_are_named_and_exit_1(folder: Path) -> None:
     async with demo(folder, "--recipients", "20", "--no-redeploy", "--json") as running:
         database_url = await running.says(r"postgresql://\S+")
         await running.says("jobs enqueued")
@@ -193,12 +208,21 @@ async def test_a_number_that_does_not_add_up_is_named_and_exits_1(folder: Path) 
             "UPDATE campaign_worker.recipients SET unsubscribed_at = now()"
             " WHERE email = 'person-20@demo.example'"
         )
+
+        async def an_open_of_nobody() -> bool:
+            return await connection.execute(OPEN_OF_NOBODY) == "INSERT 0 1"
+
+        await eventually(an_open_of_nobody, 30)
         await connection.close()
         assert await running.end(DEMO_SECONDS) == 1
     report = json.loads(running.printed)
-    assert (report["lost"], report["skipped"], report["accepted"]) == (2, 1, 38)
+    assert (report["lost"], report["accepted"]) == (2, 39 - report["skipped"])
     assert report["adds_up"] is False
+    assert report["miscounted"] >= 2
     assert "2 mails are lost" in report["problems"]
+    assert "2 recipients unsubscribed in Postgres instead of 1" in report["problems"]
+    assert (report["opens"], report["read"]["opens"]) == (15, 14)
+    assert "15 opens by people in Postgres instead of 14" in report["problems"]
     assert_nothing_left(folder)
 
 
@@ -218,10 +242,11 @@ async def test_keep_leaves_the_servers_up_until_ctrl_c(folder: Path) -> None:
             },
         )
         assert status.code == 0, status.stderr
-        assert json.loads(status.stdout)["campaigns"][0]["sent_count"] == 40
+        sent = json.loads(status.stdout)["campaigns"][0]["sent_count"]
+        assert sent in {39, 40}
         running.process.send_signal(signal.SIGINT)
         assert await running.end() == 0
-        assert json.loads(running.printed)["accepted"] == 40
+        assert json.loads(running.printed)["accepted"] == sent
     assert_nothing_left(folder)
 
 
