@@ -1,4 +1,4 @@
-"""`campaign-worker demo`: a campaign with a redeploy in its middle, on this machine."""
+"""`campaign-worker demo`: a campaign, sent, redeployed in its middle and read, on this machine."""
 
 from __future__ import annotations
 
@@ -24,11 +24,18 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Run a campaign on this machine, redeploy the worker in its middle, and count every mail.
+    """Run a campaign on this machine, redeploy the worker in its middle, count mails and readers.
 
-    Starts Redis, Postgres and an SMTP server as child processes, adds the jobs, starts a worker,
-    replaces it half-way as Railway does, and compares what was enqueued with what the SMTP server
-    accepted and what Postgres says. Needs no settings and leaves no process behind.
+    Starts Redis, Postgres and an SMTP server as child processes, adds the jobs, starts a tracker
+    and a worker, replaces the worker half-way as Railway does, and compares what was enqueued with
+    what the SMTP server accepted and what Postgres says. Needs no settings and leaves no process
+    behind.
+
+    Meanwhile readers take what the SMTP server accepts and ask the tracker for its pictures and
+    links. Of 20 recipients, 12 read their first mail, one through Gmail's proxy and two of them
+    twice, 5 click, Apple's proxy fetches the pictures of 2, a mail filter all links of one, and one
+    unsubscribes and must not get the follow-up. Postgres' counts are compared with what they did.
+    A person reads 7 seconds after the mail came: whatever is quicker counts as a machine.
 
     The SMTP server takes 200 ms for each mail (more for under 20 recipients), and a follow-up is
     due 3 seconds after each first mail. The signal to the old worker waits until the new one is

@@ -9,10 +9,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from campaign_worker.demo.facts import Handover
 from campaign_worker.demo.options import Options
 from campaign_worker.demo.progress import Display
 from campaign_worker.demo.readers import Readers
-from campaign_worker.demo.verdict import Handover
 from campaign_worker.demo.watch import Snapshot, Watch
 from campaign_worker.demo.worker import Worker
 from campaign_worker.errors import DemoFailed

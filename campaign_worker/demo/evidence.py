@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from redis.asyncio import Redis
 
 from campaign_worker.demo.campaign import SCHEMA, address
+from campaign_worker.demo.facts import Delivery, Evidence, Jobs, Row
 from campaign_worker.demo.reading import Counts, Seen, Tracked
-from campaign_worker.demo.verdict import Delivery, Evidence, Jobs, Row
 from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.producer import Producer
 from campaign_worker.sequence.jobs import mail_job
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection
 
+    from campaign_worker.demo.facts import Handover
     from campaign_worker.demo.reading import Reading
-    from campaign_worker.demo.verdict import Handover
     from campaign_worker.embedded.smtp_sink import SmtpSinkProcess
 
 STEPS = 2

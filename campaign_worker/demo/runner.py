@@ -19,6 +19,7 @@ from campaign_worker.demo import report as reports
 from campaign_worker.demo.campaign import create_campaign
 from campaign_worker.demo.drill import Drill
 from campaign_worker.demo.evidence import gather, redis_client
+from campaign_worker.demo.facts import Evidence
 from campaign_worker.demo.letters import Mailbox
 from campaign_worker.demo.options import Options, pace_of
 from campaign_worker.demo.progress import Display, display_for
@@ -31,7 +32,7 @@ from campaign_worker.demo.stage import (
     settings_of,
     step,
 )
-from campaign_worker.demo.verdict import Evidence, Report, judge
+from campaign_worker.demo.verdict import Report, judge
 from campaign_worker.demo.watch import Watch
 from campaign_worker.embedded.stack import EmbeddedStack
 from campaign_worker.errors import DemoFailed

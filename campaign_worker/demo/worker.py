@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from campaign_worker.demo.verdict import Handover
+from campaign_worker.demo.facts import Handover
 from campaign_worker.embedded.process import ChildProcess
 from campaign_worker.embedded.server import LOOPBACK, free_port
 from campaign_worker.errors import DemoFailed

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from campaign_worker.demo.facts import Delivery, Evidence, Handover, Jobs, Row
 from campaign_worker.demo.reading import Counts, Reading, Seen, Tracked
 from campaign_worker.demo.report import as_json
-from campaign_worker.demo.verdict import Delivery, Evidence, Handover, Jobs, Row, judge
+from campaign_worker.demo.verdict import judge
 from campaign_worker.tracking.classify import EventKind, Visitor
 
 PEOPLE = ("a@x.example", "b@x.example", "c@x.example")
