@@ -54,6 +54,7 @@ class ContractImport:
         self._contract = contract
         self._app = app
         self._sql = sql
+        self._said: set[tuple[int, str | None]] = set()
 
     async def run(self, connection: PoolConnectionProxy, mails: Sequence[AppMail]) -> Imported:
         """Import the campaigns and recipients of these mails; absent ones are left out."""
@@ -165,7 +166,8 @@ class ContractImport:
 
     def _campaign(self, campaign_id: int, row: Any, templates: Mapping[Texts, int]) -> list[Any]:
         status = rows_.status_of(self._contract, row["status"])
-        if status is None:
+        if status is None and (campaign_id, row["status"]) not in self._said:
+            self._said.add((campaign_id, row["status"]))
             log.error(
                 "campaign rests: the contract has no such status",
                 campaign=campaign_id,

@@ -17,6 +17,9 @@ from campaign_worker.errors import ContractBroken
 from campaign_worker.storage.contract_probe import problem_of
 from campaign_worker.storage.faults import Fault, fault_of
 
+_RAISED = "P0"
+"""The class of what PL/pgSQL raises (errcodes-appendix)."""
+
 
 class ContractSql:
     """The statements of one contract, by their place in the file."""
@@ -38,9 +41,17 @@ class ContractSql:
                 statement.sql, *(values[name] for name in statement.names)
             )
         except asyncpg.PostgresError as error:
+            if place.startswith("write.") and refuses_a_row(error):
+                raise
             # 42501 is a login that is refused elsewhere: here it is a GRANT that is gone.
             if fault_of(error) in (Fault.OURS, Fault.CREDENTIALS):
                 problem = problem_of(self._source, self._specs[place], error)
                 text = f"{problem.problem} ({problem.file}:{problem.line})"
                 raise ContractBroken(place, text) from error
             raise
+
+
+def refuses_a_row(error: asyncpg.PostgresError) -> bool:
+    """Whether the app's table refuses what is written to it: a value, or a trigger that raises."""
+    raised = (error.sqlstate or "").startswith(_RAISED)
+    return raised or fault_of(error) is Fault.DATA

@@ -9,9 +9,9 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from campaign_worker.storage.contract_sql import refuses_a_row
 from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
-from campaign_worker.storage.faults import Fault, fault_of
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class ContractUpkeep:
         try:
             await self._tables.writing.tell_all(connection, ids)
         except asyncpg.PostgresError as error:
-            if fault_of(error) is not Fault.DATA:
+            if not refuses_a_row(error):
                 raise
             await attempt.rollback()
             if len(ids) == 1:

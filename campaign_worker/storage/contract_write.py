@@ -17,8 +17,7 @@ from campaign_worker.contract.keys import value_of
 from campaign_worker.contract.model import Contract, MailState
 from campaign_worker.contract.statements import COUNTS
 from campaign_worker.errors import ContractBroken
-from campaign_worker.storage.contract_sql import ContractSql
-from campaign_worker.storage.faults import Fault, fault_of
+from campaign_worker.storage.contract_sql import ContractSql, refuses_a_row
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +50,7 @@ class ContractWrite:
             await attempt.rollback()
             self._on_broken(error)
         except asyncpg.PostgresError as error:
-            if fault_of(error) is not Fault.DATA:
+            if not refuses_a_row(error):
                 raise
             await attempt.rollback()
             log.error("the app's tables refuse an ending; it is told later", problem=_said(error))

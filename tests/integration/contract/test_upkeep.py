@@ -49,14 +49,25 @@ async def test_a_broken_write_keeps_no_ending_from_our_rows_and_is_made_up_for(
     assert await place.app.counts(campaign) == (3, 0)
 
 
+PICKY = {
+    "constraint": """
+        ALTER TABLE "Recipient" ADD CONSTRAINT picky CHECK ("status" <> 'SENT' OR "id" <> '{id}')
+    """,
+    "trigger": """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'picky'; END $$;
+        CREATE TRIGGER picky BEFORE UPDATE ON "Recipient" FOR EACH ROW
+        WHEN (NEW."id" = '{id}') EXECUTE FUNCTION refuse()
+    """,
+}
+
+
+@pytest.mark.parametrize("how", PICKY)
 async def test_a_row_that_the_app_refuses_keeps_no_other_from_being_told(
-    prisma_place: Place,
+    prisma_place: Place, how: str
 ) -> None:
     place, campaign = prisma_place, await prisma_place.app.campaign(4)
-    await place.raw.execute(
-        'ALTER TABLE "Recipient" ADD CONSTRAINT picky CHECK ("status" <> \'SENT\' OR "id" <>'
-        f" '{campaign.recipients[1]}')"
-    )
+    await place.raw.execute(PICKY[how].replace("{id}", campaign.recipients[1]))
     claims = [await place.claim(await place.request(campaign, index)) for index in range(4)]
     for claim in claims:
         await place.end(claim)
@@ -66,6 +77,7 @@ async def test_a_row_that_the_app_refuses_keeps_no_other_from_being_told(
     assert await place.ours("SELECT count(*) FROM $.messages WHERE state = 'sent'") == 4
     problem = await place.ours("SELECT problem FROM $.contract_unwritten")
     assert "picky" in problem
+    assert place.broken == []
     # It is not tried again at once.
     assert await upkeep.tell_untold() == 0
 
