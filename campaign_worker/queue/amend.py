@@ -1,5 +1,6 @@
-"""The one place where scripts of the bullmq package are changed: pushes onto a paused queue.
+"""The one place where scripts of the bullmq package are changed: pushes to a paused queue, locks.
 
+A lock is prolonged by PEXPIRE: a full Redis refuses SET, and whoever works would lose its job.
 bullmq 4 and 5 pause a queue by renaming `wait` to `paused`, and resume it by renaming back, over
 whatever the 6.x scripts pushed to `wait` meanwhile: those jobs are in no list any more. Amended,
 scripts push to `paused` then. 6.x resumes by merging `paused` into `wait`: safe with any version.
@@ -33,13 +34,25 @@ _AMENDED_PUSH = (
 )
 _PROMOTE = 'rcall("LPUSH", targetKey, jobId)\n'
 _AMENDED_PROMOTE = 'rcall("LPUSH", pausedAwareTarget(targetKey), jobId)\n'
+_PROLONG = {
+    "extendLocks": (
+        'rcall("SET", lockKey, token, "PX", lockDuration)',
+        'rcall("PEXPIRE", lockKey, lockDuration)',
+    ),
+    "extendLock": (
+        'if rcall("SET", KEYS[1], ARGV[1], "PX", ARGV[2]) then',
+        'if rcall("PEXPIRE", KEYS[1], ARGV[2]) == 1 then',
+    ),
+}
 
 
 def amend(name: str, text: str) -> str:
-    """Return the script as this worker runs it; unchanged when it pushes nowhere.
+    """Return the script as this worker runs it; unchanged when it neither pushes nor prolongs.
 
     Raises ScriptsChanged when the places to amend are not where they are known to be.
     """
+    if name in _PROLONG:
+        return _prolonging(name, text)
     pushes, promotes = text.count(_PUSH), text.count(_PROMOTE)
     if not pushes and not promotes and "addJobInTargetList" not in text:
         return text
@@ -47,3 +60,10 @@ def amend(name: str, text: str) -> str:
     if not known or (promotes and text.index(_PROMOTE) < text.index(_PUSH)):
         raise ScriptsChanged(name, "other text around addJobInTargetList")
     return text.replace(_PUSH, _AMENDED_PUSH).replace(_PROMOTE, _AMENDED_PROMOTE)
+
+
+def _prolonging(name: str, text: str) -> str:
+    setting, expiring = _PROLONG[name]
+    if text.count(setting) != 1:
+        raise ScriptsChanged(name, "other text around SET of the lock")
+    return text.replace(setting, expiring)

@@ -1,7 +1,8 @@
 """Writes a job's outcome to Redis and makes sure of it, whatever becomes of the connection.
 
 A finish whose reply was lost is looked up before it is repeated; a lock that merely ran out
-meanwhile is taken again once. What cannot be finished is lost, and never turned into a failure.
+meanwhile is taken again once. A Redis that takes no writes is waited for. What cannot be finished
+is lost, and never turned into a failure.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from campaign_worker.queue.moves import (
     TryAgain,
 )
 from campaign_worker.queue.protocol import Next, NothingDue, parse_next
+from campaign_worker.queue.refusals import takes_no_writes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
     from campaign_worker.queue.link import Link
     from campaign_worker.queue.protocol import Call, Protocol
 
-#: A script that Redis rejects this often is not tried again.
+#: A script that Redis rejects this often for what it asks is not tried again.
 _MOST_REJECTIONS = 5
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_REFUSED_PAUSE_SECONDS = 0.8
 _PENDING_CHILDREN, _FAILED_CHILDREN = -4, -9
 
 
@@ -88,7 +92,15 @@ class _Tries:
     sent_at_ms: set[int] = field(default_factory=set)
     uncertain: bool = False
     rejections: int = 0
+    refusals: int = 0
+    pause_seconds: float = 0.0
     relocked: bool = False
+
+    async def pause(self) -> None:
+        """Wait for as long as the last answer asks for."""
+        seconds, self.pause_seconds = self.pause_seconds, 0.0
+        if seconds:
+            await asyncio.sleep(seconds)
 
 
 class Finisher:
@@ -99,6 +111,8 @@ class Finisher:
         self._protocol = protocol
         self._keys = keys
         self._tokens = tokens
+        #: Since when (monotonic) Redis answers finishes by saying that it takes no writes.
+        self.refused_since: float | None = None
 
     async def finish(
         self,
@@ -109,7 +123,7 @@ class Finisher:
         lock_duration_ms: int,
         may_fetch: Callable[[], bool],
     ) -> Result:
-        """Carry out `move`, however long Redis takes to come back; callers bound it by cancelling.
+        """Carry out `move`, however long Redis is away or full; callers bound it by cancelling.
 
         The caller must take over the next job, if one came, before it awaits anything else.
         """
@@ -124,9 +138,11 @@ class Finisher:
             result = await self._once(job, token, move, tries, fetch=fetch)
             if result is not None:
                 return result
+            await tries.pause()
             fate = await self._fate(job, token, move, tries, lock_duration_ms)
             if fate is not None:
                 return fate
+            await tries.pause()
 
     async def _once(
         self, job: Job, token: str, move: Move, tries: _Tries, *, fetch: bool
@@ -144,17 +160,28 @@ class Finisher:
         except RedisAway:
             tries.uncertain = True
         except ResponseError as rejection:
-            tries.uncertain = True
-            tries.rejections += 1
-            if tries.rejections >= _MOST_REJECTIONS:
-                return Lost(rejection)
-            await asyncio.sleep(0.1 * 2**tries.rejections)
+            return self._rejected(rejection, tries)
         else:
+            self.refused_since = None
             return self._read(reply, move, sent_at if fetch else None)
         finally:
             if fetch:
                 self._tokens.answered(token)
         return None
+
+    def _rejected(self, rejection: ResponseError, tries: _Tries) -> Lost | None:
+        """Set the pause before the next try; Lost when there is to be none."""
+        if takes_no_writes(rejection):
+            # Nothing was executed, and nothing is wrong with the job.
+            self.refused_since = self.refused_since or time.monotonic()
+            pause = _FIRST_PAUSE_SECONDS * 2**tries.refusals
+            tries.pause_seconds = min(_LONGEST_REFUSED_PAUSE_SECONDS, pause)
+            tries.refusals += 1
+            return None
+        tries.uncertain = True
+        tries.pause_seconds = _FIRST_PAUSE_SECONDS * 2**tries.rejections
+        tries.rejections += 1
+        return Lost(rejection) if tries.rejections >= _MOST_REJECTIONS else None
 
     def _send(self, call: Call, move: Move) -> Awaitable[Any]:
         # Mostly the reply's own future: a coroutine around it would cost each job.
@@ -203,14 +230,16 @@ class Finisher:
                 return Settled()
             if lock or not exists or not is_active or tries.relocked:
                 return lost
-            tries.relocked = True
             await self._link.command(
                 "SET", self._keys.lock(job.id), token, "NX", "PX", lock_duration_ms
             )
+            tries.relocked = True
         except RedisAway:
             # Asked again on the next connection: the repeated finish is refused if it was executed.
             return None
         except ResponseError as rejection:
+            if takes_no_writes(rejection):
+                return self._rejected(rejection, tries)
             return Lost(rejection)
         return None
 

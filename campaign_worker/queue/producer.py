@@ -6,15 +6,14 @@ reviving, can be repeated safely.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgpack
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from campaign_worker.errors import RedisAway, UnsupportedOption
 from campaign_worker.queue.aside import Aside
@@ -24,6 +23,7 @@ from campaign_worker.queue.jobopts import to_stored
 from campaign_worker.queue.jsonvalue import to_json
 from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.protocol import Call
+from campaign_worker.queue.refusals import is_away
 from campaign_worker.queue.scripts import load_scripts
 from campaign_worker.queue.survey import Survey
 
@@ -87,7 +87,10 @@ class JobSpec:
 
 
 class Producer:
-    """Puts jobs into one queue. All methods raise errors.RedisAway when Redis does not answer."""
+    """Puts jobs into one queue.
+
+    All methods raise errors.RedisAway when Redis does not answer, or takes no writes (refusals.py).
+    """
 
     def __init__(self, client: redis.asyncio.Redis, queue: str, prefix: str = "bull") -> None:
         self._client = client
@@ -155,10 +158,8 @@ class Producer:
         async with self._client.pipeline(transaction=False) as pipeline:
             for command, kind in _STATES.values():
                 pipeline.execute_command(command, self._keys.of(kind))
-            try:
+            with _answered():
                 replies = await pipeline.execute()
-            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-                raise RedisAway(str(error)) from error
         return dict(zip(_STATES, map(int, replies), strict=True))
 
     def _add(self, spec: JobSpec, now_ms: int) -> Call:
@@ -193,27 +194,21 @@ class Producer:
 
     async def _page(self, key: str, first: int, last: int) -> list[str]:
         asked: Any = self._client.lrange(key, first, last)
-        try:
+        with _answered():
             return [_text(job_id) for job_id in await asked]
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            raise RedisAway(str(error)) from error
 
     async def _index(self, key: str, entry: str) -> int | None:
         asked: Any = self._client.lpos(key, entry, rank=-1)
-        try:
+        with _answered():
             found: int | None = await asked
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            raise RedisAway(str(error)) from error
         return found
 
     async def _run(self, calls: Sequence[Call], refusals: tuple[int, ...] = ()) -> list[Any]:
         replies: list[Any] = []
         for start in range(0, len(calls), _BATCH):
             batch = calls[start : start + _BATCH]
-            try:
+            with _answered():
                 replies += await self._run_batch(batch, refusals)
-            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-                raise RedisAway(str(error)) from error
         return replies
 
     async def _run_batch(self, calls: Sequence[Call], refusals: tuple[int, ...]) -> list[Any]:
@@ -246,13 +241,22 @@ class Producer:
         stale = self._synced_at is None or time.monotonic() - self._synced_at > _SYNC_SECONDS
         if stale:
             asked_at = time.time()
-            try:
+            with _answered():
                 reply = await self._client.time()
-            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-                raise RedisAway(str(error)) from error
             self._clock.sync(asked_at, [str(int(part)) for part in reply], time.time())
             self._synced_at = time.monotonic()
         return self._clock.now_ms()
+
+
+@contextlib.contextmanager
+def _answered() -> Iterator[None]:
+    """Turn errors that waiting mends into RedisAway."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        if is_away(error):
+            raise RedisAway(str(error)) from error
+        raise
 
 
 def _way_in(opts: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:

@@ -113,7 +113,7 @@ class Stopper:
             forced.cancel()
 
     def _only_redis_missing(self) -> bool:
-        since = self._engine.link.lost_since
+        since = self._engine.link.lost_since or self._engine.finisher.refused_since
         no_processor = all(active.phase is not Phase.RUNNING for active in self.active())
         return no_processor and since is not None and time.monotonic() - since > _REDIS_AWAY_SECONDS
 

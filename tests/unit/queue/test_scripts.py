@@ -65,6 +65,15 @@ def test_exactly_the_scripts_that_push_to_wait_are_amended() -> None:
     assert amended == PUSHING
 
 
+@pytest.mark.parametrize("name", ["extendLocks", "extendLock"])
+def test_locks_are_prolonged_by_what_a_full_redis_allows(name: str) -> None:
+    text = load_scripts()[name].text
+    assert 'rcall("PEXPIRE"' in text
+    assert 'rcall("SET"' not in "".join(line for line in text.splitlines() if "--" not in line)
+    with pytest.raises(ScriptsChanged):
+        amend(name, text)
+
+
 def test_scripts_that_are_sent_late_are_scripts() -> None:
     assert set(load_scripts()) >= RARE
     assert not RARE & {"moveToActive", "moveToFinished", "moveToDelayed", "retryJob", "inspect"}
