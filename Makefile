@@ -84,6 +84,10 @@ chaos-kill: venv ## SIGKILL workers while mails go out, and compare the books (A
 chaos-track: venv ## 100,000 opens and clicks, Postgres stopped for 10 s, a tracker killed (ARGS='--requests 10000 --seed 7')
 	@$(BIN)/python -m tests.chaos.track $(ARGS)
 
+.PHONY: examples
+examples: venv ## serve the apps of examples/, 2,000 mails each: alone, beside their workers, there and back (ARGS='--mails 200')
+	@$(BIN)/python -m tests.examples $(ARGS)
+
 .PHONY: bench-stop
 bench-stop: venv ## how fast an idle worker is gone, and a job handed back is picked up (ARGS='--runs 50')
 	@$(BIN)/python -m bench.stop $(ARGS)

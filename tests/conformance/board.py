@@ -43,9 +43,9 @@ class Board:
             assert answer.status == 200, (answer.status, await answer.text())
             return await answer.json()
 
-    async def put(self, path: str) -> None:
+    async def put(self, path: str, body: Any = None) -> None:
         """Press a button; AssertionError when the board refuses."""
-        async with self._session.put(path) as answer:
+        async with self._session.put(path, json=body) as answer:
             assert answer.status in {200, 204}, (answer.status, await answer.text())
 
     async def overview(self, status: str = "latest", queue: str = QUEUE) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "feature(name): a case of a feature of feature_list.py")
     collects = not hasattr(config, "workerinput")
     if collects and config.getoption(OPTION, default=False):
-        config.pluginmanager.register(TableWriter(FEATURES, PAGE), "conformance-table")
+        config.pluginmanager.register(TableWriter(FEATURES, PAGE, config), "conformance-table")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -67,6 +67,7 @@ FEATURES = {
     "`extendLock`, `extendJobLocks`": Feature(("extends-locks",)),
     "dashboard (bull-board): jobs, logs, workers, retry": Feature(since=5),
     "dashboard (bull-board): pause, resume, empty, remove, retry and promote all": Feature(since=5),
+    "dashboard (bull-board): limits, flows, job schedulers": Feature(since=5),
     "idle workers wake at once, delayed jobs are in time": Feature(differs={4: LOOKS}),
     "pause and resume of the queue": Feature(differs={4: KEPT, 5: KEPT}),
     "`Queue.getWorkers`, `processedBy`, after a reconnect too": Feature(differs={4: UNNAMED}),

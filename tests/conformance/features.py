@@ -11,6 +11,10 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 MAJORS = (4, 5, 6)
+#: By the app's version, that of the Node Worker beside ours. One of 4.x counts attempts and tells
+#: parents of failed children in another way than all scripts since: who replaces it changes that
+#: with any newer worker, Node's or ours.
+COMPARED_WITH = {4: 6, 5: 5, 6: 6}
 
 
 @dataclasses.dataclass(frozen=True)

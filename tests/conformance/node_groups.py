@@ -163,6 +163,7 @@ NODE_GROUPS = {
         (
             *of("jobs", "test_the_limiter*", "test_a_rate*"),
             *of("limits", "test_a_job_that_meets*"),
+            *of("pace"),
             *of("closing", "test_a_limit*"),
         ),
         ("limited*",),

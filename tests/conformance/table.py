@@ -20,6 +20,8 @@ BEGIN = "<!-- {} by make conformance -->"
 END = "<!-- end of {} -->"
 #: The property of a test's report that tells what it proves: [feature, major, case].
 PROVES = "conformance"
+#: Where pytest's cache has the proofs of the last run.
+KEPT = "conformance/proofs"
 
 Proofs = Mapping[tuple[str, int], set[str]]
 
@@ -27,14 +29,19 @@ Proofs = Mapping[tuple[str, int], set[str]]
 class TableWriter:
     """Listens to a run of all conformance tests and writes the page at its end, or says why not.
 
-    With xdist it belongs to the process that the reports come to.
+    With xdist it belongs to the process that the reports come to. With `--last-failed` what was
+    proven by the run before counts as well.
     """
 
-    def __init__(self, features: Mapping[str, Feature], page: Path) -> None:
+    def __init__(self, features: Mapping[str, Feature], page: Path, config: pytest.Config) -> None:
         self._features = features
         self._page = page
+        self._cache = config.cache
         self._proven: dict[tuple[str, int], set[str]] = defaultdict(set)
         self._wrong: list[str] = []
+        if self._cache is not None and config.getoption("lf"):
+            for proof in self._cache.get(KEPT, []):
+                self._note(*proof)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not report.passed:
@@ -48,6 +55,9 @@ class TableWriter:
         self._proven[feature, major].add(case)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._cache is not None:
+            proofs = [(*of, case) for of, cases in self._proven.items() for case in sorted(cases)]
+            self._cache.set(KEPT, proofs)
         wrong = self._wrong or unproven(self._features, self._proven)
         if wrong:
             terminalreporter.write_line(f"no table: {'; '.join(wrong)}", red=True)

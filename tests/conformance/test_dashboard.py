@@ -159,3 +159,60 @@ async def test_a_mail_whose_job_failed_is_sent_when_somebody_presses_retry(
     assert sent["returnValue"] == {"outcome": "sent", "messageId": message_id}
     assert (sent["attempts"], sent["processedBy"]) == (2, "replica-1")
     assert len(smtp_sink.mails) == 1
+
+
+@OF_BOARD
+@pytest.mark.feature("dashboard (bull-board): limits, flows, job schedulers")
+async def test_limits_that_are_set_on_the_board_hold_for_our_worker(
+    app: App, board: Board, redis_url: str, prefix: str
+) -> None:
+    here = f"/api/queues/{QUEUE}"
+    most = active = 0
+
+    async def process(job: Job, _token: str) -> None:
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        for row in ("some", "round trips", "of work"):
+            await job.log(row)
+        active -= 1
+
+    await board.put(f"{here}/concurrency", {"concurrency": 1})
+    await app.add(*(job({"n": n}) for n in range(12)))
+    async with working(redis_url, prefix, process, concurrency=4):
+        await eventually(lambda: board.shows(completed=12))
+        assert (most, (await board.overview())["globalConcurrency"]) == (1, 1)
+        await board.put(f"{here}/concurrency", {"concurrency": 0})
+        await board.put(f"{here}/rate-limit", {"max": 1, "duration": 60_000})
+        await app.add(*(job({"n": n}) for n in range(2)))
+        await eventually(lambda: board.shows(completed=13, waiting=1))
+        assert (await board.overview())["activeRateLimitTtl"] > 0
+        await board.put(f"{here}/rate-limit", {"max": None, "duration": None})
+        await board.put(f"{here}/rate-limit/release")
+    # Whoever waits for a limit's end looks again when it should be over: a new worker looks now.
+    async with working(redis_url, prefix, process):
+        await eventually(lambda: board.shows(completed=14))
+
+
+@OF_BOARD
+@pytest.mark.feature("dashboard (bull-board): limits, flows, job schedulers")
+async def test_the_board_follows_our_schedulers_and_draws_our_flows(
+    app: App, board: Board, redis_url: str, prefix: str
+) -> None:
+    template = {"name": "tick", "data": {"n": 1}, "opts": {}}
+    await app.call("schedule", "hourly", {"every": 3_600_000}, template, QUEUE)
+    child = {**job({"n": 2}, jobId="child"), "queueName": QUEUE}
+    parent = {**job({"n": 3}, jobId="parent"), "queueName": QUEUE, "children": [child]}
+    await app.call("flow", parent)
+    async with working(redis_url, prefix, Mended()):
+        await eventually(lambda: board.shows(completed=3, delayed=1))
+    (scheduler,) = (await board.get("/api/job-schedulers"))["schedulers"]
+    (following,) = (await board.listed("delayed")).values()
+    assert (scheduler["id"], scheduler["iterationCount"]) == ("hourly", 2)
+    assert scheduler["nextRunJobId"] == following["id"]
+    assert scheduler["lastRunJobId"] in await board.listed("completed")
+    assert abs(scheduler["next"] - following["timestamp"] - following["delay"]) < 5000
+    flow = await board.get(f"/api/queues/{QUEUE}/child/flow")
+    root = flow["flowRoot"]
+    assert (flow["isFlowNode"], root["id"], root["state"]) == (True, "parent", "completed")
+    assert [(one["id"], one["state"]) for one in root["children"]] == [("child", "completed")]

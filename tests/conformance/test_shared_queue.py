@@ -11,6 +11,7 @@ import redis.asyncio
 
 from campaign_worker.queue import Job, Worker
 from tests.conformance.conftest import StartNodeWorker
+from tests.conformance.features import COMPARED_WITH
 from tests.conformance.harness import QUEUE, App, job
 
 pytestmark = pytest.mark.node
@@ -48,7 +49,8 @@ async def test_every_attempt_of_every_job_runs_once(
     planned = [KINDS[number % len(KINDS)] for number in range(JOBS)]
     jobs = [job({"plan": plan}, **opts) for plan, opts in planned]
     options = {"connection": redis_url, "prefix": prefix, "concurrency": 10}
-    async with node_worker(QUEUE, pause_ms=2, concurrency=10) as beside:
+    major = COMPARED_WITH[app.node.major]
+    async with node_worker(QUEUE, major=major, pause_ms=2, concurrency=10) as beside:
         workers = [Worker(QUEUE, process, options) for _ in range(2)]
         try:
             ids = await app.add(*jobs)

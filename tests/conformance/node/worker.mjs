@@ -45,7 +45,9 @@ async function process_(job, token) {
   say({ ran: { queue: job.queueName, id: job.id, data: job.data, attempt: job.attemptsMade } });
   if (pauseMs) await new Promise((resolve) => setTimeout(resolve, pauseMs));
   const plan = job.data.plan ?? ["complete"];
-  const what = plan[Math.min(job.attemptsStarted - 1, plan.length - 1)];
+  // 4.x counts an attempt when it starts, and nothing else.
+  const started = job.attemptsStarted ?? job.attemptsMade;
+  const what = plan[Math.min(started - 1, plan.length - 1)];
   switch (what) {
     case "complete":
       return { outcome: "sent", text: "größer", attempt: job.attemptsMade };
