@@ -8,6 +8,7 @@ CampaignWorkerError
 ├── ScriptsChanged           a Lua script of the bullmq package is not the one we know
 ├── JobGone                  a job that is to be written to is no longer in Redis
 ├── JobNotHeld               a job's lock is gone, or somebody else's
+├── JobTimedOut              a job took longer than its worker's jobTimeout: an attempt is spent
 ├── JobRefused               a job cannot be moved or removed as asked: says why
 ├── NoNextIteration          a job scheduler's chain ends with a job: names both
 ├── PayloadError             a job's data does not fit: names the field
@@ -50,6 +51,7 @@ from campaign_worker.errors.jobs import (
     JobGone,
     JobNotHeld,
     JobRefused,
+    JobTimedOut,
     MailNotSent,
     NoNextIteration,
     PayloadError,
@@ -110,6 +112,7 @@ __all__ = [
     "JobGone",
     "JobNotHeld",
     "JobRefused",
+    "JobTimedOut",
     "MailNotSent",
     "MigrationError",
     "NoNextIteration",

@@ -30,6 +30,15 @@ class JobRefused(CampaignWorkerError):
         self.problem = problem
 
 
+class JobTimedOut(CampaignWorkerError):
+    """A job took longer than its worker allows (`jobTimeout`); an attempt is spent."""
+
+    def __init__(self, job_id: str, limit_ms: int) -> None:
+        super().__init__(f"job {job_id} took longer than {limit_ms} ms")
+        self.job_id = job_id
+        self.limit_ms = limit_ms
+
+
 class NoNextIteration(CampaignWorkerError):
     """No job follows `job_id` in its scheduler; `problem` says why."""
 

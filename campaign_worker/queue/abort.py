@@ -65,7 +65,7 @@ class AbortSignal:
 
     def renew(self, until: float) -> None:
         """Take over a renewal's result; a lock that was lost stays lost. The renewer's alone."""
-        if self._reason is None and self.valid_until != -math.inf:
+        if self._reason is not AbortReason.LOCK_LOST and self.valid_until != -math.inf:
             self.valid_until = until
 
     def abort(self, reason: AbortReason, detail: str | None = None) -> None:

@@ -32,6 +32,7 @@ _FIELDS = {
     "maxStartedAttempts": "max_started_attempts",
     "skipStalledCheck": "skip_stalled_check",
     "skipLockRenewal": "skip_lock_renewal",
+    "jobTimeout": "job_timeout_ms",
     "drainDelay": "drain_delay_seconds",
     "maximumRateLimitDelay": "maximum_rate_limit_delay_ms",
     "name": "name",
@@ -74,6 +75,7 @@ class WorkerOptions:
     `keep_completed` and `keep_failed` are BullMQ's `{count, age, limit}`; None keeps everything.
     `ignore_stall_limit`, which Node has not: jobs that stalled more often than allowed run all the
     same, because somebody else counts their deaths.
+    `job_timeout_ms`, ours too: how long a processor may take (timeout.py); None sets no limit.
     `max_metrics_points` is `metrics.maxDataPoints`; None collects none.
     """
 
@@ -86,6 +88,7 @@ class WorkerOptions:
     max_started_attempts: int | None = None
     skip_stalled_check: bool = False
     skip_lock_renewal: bool = False
+    job_timeout_ms: int | None = None
     drain_delay_seconds: float = 5
     maximum_rate_limit_delay_ms: int = 30_000
     keep_completed: Mapping[str, int] | None = None
@@ -110,6 +113,8 @@ class WorkerOptions:
         _at_least(self, "max_stalled_count", 0)
         if self.max_started_attempts is not None:
             _at_least(self, "max_started_attempts", 0)
+        if self.job_timeout_ms is not None:
+            _at_least(self, "job_timeout_ms", 1)
         if not self.drain_delay_seconds > 0:
             raise SettingsError("drainDelay", "must be greater than 0")
         if self.lock_renew_time_ms > self.lock_duration_ms:

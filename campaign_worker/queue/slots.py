@@ -28,6 +28,7 @@ from campaign_worker.queue.moves import (
     TryAgain,
     decide,
 )
+from campaign_worker.queue.timeout import TimeLimit
 from campaign_worker.queue.writer import STALLED_TOO_OFTEN
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Slots:
     ) -> None:
         self._queue = queue
         self._options = options
-        self._process = process
+        limit_ms = options.job_timeout_ms
+        self._process = process if limit_ms is None else TimeLimit(process, limit_ms)
         self._finisher = finisher
         self._locks = locks
         self._intake = intake
