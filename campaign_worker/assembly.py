@@ -15,6 +15,7 @@ from campaign_worker.contract_parts import ContractParts
 from campaign_worker.delivery.breaker import Breakers
 from campaign_worker.delivery.endgame import Endgame
 from campaign_worker.delivery.leases import Leases
+from campaign_worker.delivery.payload import KNOWN_JOBS
 from campaign_worker.delivery.pipeline import Pipeline
 from campaign_worker.delivery.ports import JobView
 from campaign_worker.delivery.processor import MailProcessor, ProcessorOptions
@@ -232,6 +233,7 @@ class Parts:
             park_unknown=self._settings.unknown_jobs is UnknownJobs.PARK,
             now_ms=now_ms,
             backoff_seconds=_backoff_seconds,
+            known_jobs=KNOWN_JOBS if self.contract is None else self.contract.job_names,
             # An app's jobs name its own ids: which are of one campaign, no script can say.
             on_rest=_nothing if self.contract is not None else self.resting.note,
         )

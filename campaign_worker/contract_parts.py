@@ -48,6 +48,11 @@ class ContractParts:
         self.forms = AppForms(source.contract, self.tables.mails_of)
         self.keeper = ContractKeeper(ContractUpkeep(database, self.tables), on_broken)
 
+    @property
+    def job_names(self) -> list[str]:
+        """The names of [jobs], as the contract has them."""
+        return list(self._source.contract.jobs)
+
     async def verify(self) -> None:
         """Raise ContractError unless every statement fits the database; DatabaseAway."""
         await self._probe.verify()

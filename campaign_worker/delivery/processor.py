@@ -5,7 +5,7 @@ Something of ours being away is no outcome: intake is held, the job goes back, n
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -43,12 +43,14 @@ MISCONFIGURED_SECONDS = 60.0
 class ProcessorOptions:
     """`park_unknown`: jobs of other names are parked, not failed. Times come from `now_ms`.
 
-    `on_rest` is told of each job whose campaign rests: its queue, and the campaign.
+    `known_jobs` are the names that are served, for people. `on_rest` is told of each job whose
+    campaign rests: its queue, and the campaign.
     """
 
     park_unknown: bool
     now_ms: Callable[[], int]
     backoff_seconds: Callable[[JobView], Awaitable[float]]
+    known_jobs: Sequence[str] = payload.KNOWN_JOBS
     on_rest: Callable[[str, int], None] = lambda _queue, _campaign_id: None
 
 
@@ -141,7 +143,9 @@ class MailProcessor:
                 park_seconds=PARK_SECONDS,
             )
             return self.parked()
-        problem = f"unknown job {job.name!r}; this worker knows {', '.join(payload.KNOWN_JOBS)}"
+        problem = (
+            f"unknown job {job.name!r}; this worker knows {', '.join(self._options.known_jobs)}"
+        )
         return Failed(PayloadError("name", problem), retry=False)
 
     def parked(self) -> Ending:

@@ -121,6 +121,38 @@ async def test_a_list_is_a_row_each_reports_progress_and_goes_on_after_a_stop(
     assert job.get("atm", "0") in ("0", "1")
 
 
+async def test_the_app_s_rows_say_what_ours_say_after_a_worker_was_killed(prisma: Office) -> None:
+    site, campaign = prisma.site, await prisma.app.campaign(100)
+    quick = {"LOCK_DURATION_MS": "1500", "STALLED_INTERVAL_MS": "500", "LEASE_SECONDS": "1.5"}
+    quick |= {"RECONCILE_INTERVAL_SECONDS": "0.5"}
+    first = await site.ready("first", **quick)
+    await prisma.add("send-email", [prisma.app.data(campaign, index) for index in range(100)])
+    await site.accepted(25)
+    await first.kill()
+    await site.ready("second", **quick)
+
+    async def over() -> bool:
+        left = await prisma.app.raw.fetchval(
+            "SELECT 100 - count(*) FROM campaign_worker.messages"
+            " WHERE state IN ('sent', 'in_doubt')"
+        )
+        return bool(left == 0)
+
+    await eventually(over, 30)
+    sent_to = prisma.sent_to(campaign)
+    assert len(sent_to) == len(set(sent_to))
+    rows = await prisma.app.raw.fetch(
+        'SELECT r."status"::text AS theirs, m.state AS ours FROM campaign_worker.messages m'
+        " JOIN campaign_worker.contract_recipients k ON k.recipient_id = m.recipient_id"
+        ' JOIN "Recipient" r ON r."id" = k.key::uuid'
+    )
+    words = {"sent": "SENT", "in_doubt": "PENDING"}
+    assert [row["theirs"] for row in rows] == [words[row["ours"]] for row in rows]
+    sent = sum(row["ours"] == "sent" for row in rows)
+    assert await prisma.app.counts(campaign) == (sent, 0)
+    assert sent >= 90
+
+
 async def test_return_values_are_the_app_s_and_unknown_jobs_stay_its_own(drizzle: Office) -> None:
     campaign = await drizzle.app.campaign(1)
     (sent,) = await drizzle.add("deliver", [drizzle.app.data(campaign, 0)])
