@@ -45,7 +45,7 @@ test: venv ## run all tests on real Redis, Postgres and SMTP servers (ARGS='-k s
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: conformance
-conformance: venv ## compare with real Node workers, and write the table in docs/conformance.md
+conformance: venv ## compare with real Node workers, write the tables in docs/conformance.md (ARGS=--last-failed goes on)
 	$(BIN)/python -m pytest tests/conformance --write-conformance $(ARGS)
 
 .PHONY: lint
