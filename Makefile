@@ -37,7 +37,7 @@ $(VENV)/.ready: pyproject.toml requirements/dev.txt
 	@touch $@
 
 .PHONY: demo
-demo: venv ## run a campaign of 500 and redeploy the worker in its middle (ARGS='--recipients 200')
+demo: venv ## run a campaign of 500, redeploy the worker in its middle, read the mails (ARGS='--recipients 200')
 	@$(BIN)/campaign-worker demo $(ARGS)
 
 .PHONY: test
