@@ -37,8 +37,8 @@ class Asked(NamedTuple):
 class Bytes(Protocol):
     """An answer that can be sent as it is."""
 
-    def data(self, *, keeps: bool) -> bytes:
-        """Give the whole answer to a GET of HTTP/1.1."""
+    def data(self, *, keeps: bool, outcome: Any = None) -> bytes:
+        """Give the whole answer to a GET of HTTP/1.1; `outcome` of what it has waited for."""
         ...
 
 
@@ -126,21 +126,21 @@ class _QuickHandler(web.RequestHandler):
             self._send(answer, keeps=keeps)
             return
         self._waits_for = waiting
-        waiting.add_done_callback(lambda _: self._sent_after(answer, keeps=keeps))
+        waiting.add_done_callback(lambda done: self._sent_after(done, answer, keeps=keeps))
 
-    def _sent_after(self, answer: Bytes, *, keeps: bool) -> None:
+    def _sent_after(self, done: asyncio.Future[Any], answer: Bytes, *, keeps: bool) -> None:
         self._waits_for = None
-        self._send(answer, keeps=keeps)
+        self._send(answer, keeps=keeps, outcome=done.result())
         held, self._held = self._held, b""
         if held and self.transport is not None:
             self.transport.resume_reading()
             self.data_received(held)
 
-    def _send(self, answer: Bytes, *, keeps: bool) -> None:
+    def _send(self, answer: Bytes, *, keeps: bool, outcome: Any = None) -> None:
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        transport.write(answer.data(keeps=keeps))
+        transport.write(answer.data(keeps=keeps, outcome=outcome))
         if not keeps:
             transport.close()
 

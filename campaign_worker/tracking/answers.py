@@ -1,7 +1,7 @@
 """Answers whose bytes are made once: status line, headers and body; only the date is new.
 
 They go through aiohttp's server as its own responses do, or past it (quick.py), without building
-headers for each request.
+headers for each request. One whose event is in no store yet says so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import HttpVersion11, web
 
+from campaign_worker.tracking.events import Secured
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,6 +26,8 @@ _COMMON: Final = {
     "X-Robots-Tag": "noindex",
     "X-Content-Type-Options": "nosniff",
 }
+_UNSECURED: Final = b"Tracking: unsecured\r\n"
+"""For whoever counts requests against events; readers' browsers do not look at it."""
 
 
 class Answer:
@@ -40,8 +44,8 @@ class Answer:
         self._head = text.encode("ascii")
         self._body = body
 
-    def to(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Give the response to one request; HEAD gets no body."""
+    def to(self, request: web.BaseRequest, outcome: Secured | None = None) -> web.StreamResponse:
+        """Give the response to one request, whose event is at `outcome`; HEAD gets no body."""
         keeps = request.keep_alive
         if not keeps:
             connection = b"Connection: close\r\n"
@@ -50,12 +54,14 @@ class Answer:
         else:
             connection = b"Connection: keep-alive\r\n"
         body = b"" if request.method == "HEAD" else self._body
-        return _Sent(b"".join((self._head, _date(), connection, b"\r\n", body)), keeps=keeps)
+        head = (self._head, _date(), _mark(outcome), connection, b"\r\n")
+        return _Sent(b"".join((*head, body)), keeps=keeps)
 
-    def data(self, *, keeps: bool) -> bytes:
-        """Give the whole answer to a GET of HTTP/1.1."""
+    def data(self, *, keeps: bool, outcome: Secured | None = None) -> bytes:
+        """Give the whole answer to a GET of HTTP/1.1, whose event is at `outcome`."""
         connection = b"" if keeps else b"Connection: close\r\n"
-        return b"".join((self._head, _date(), connection, b"\r\n", self._body))
+        head = (self._head, _date(), _mark(outcome), connection, b"\r\n")
+        return b"".join((*head, self._body))
 
 
 class _Sent(web.StreamResponse):
@@ -77,6 +83,10 @@ class _Sent(web.StreamResponse):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         transport.write(self._data)
+
+
+def _mark(outcome: Secured | None) -> bytes:
+    return _UNSECURED if outcome is Secured.UNSECURED else b""
 
 
 def _date() -> bytes:

@@ -131,9 +131,7 @@ class TrackingRoutes:
         if request.method not in _READS:
             return _NO_METHOD.to(request)
         answer, recorded = self._opened(_asked(request), rest)
-        if recorded is not None:
-            await recorded
-        return answer.to(request)
+        return answer.to(request, None if recorded is None else await recorded)
 
     def _opened(self, asked: Asked, rest: str) -> tuple[Answer, asyncio.Future[Secured] | None]:
         token = self._token(TokenKind.OPEN, rest[:-4]) if rest.endswith(".gif") else None
@@ -156,9 +154,7 @@ class TrackingRoutes:
             self._refused(EventKind.CLICK, "unknown_link")
             return self._page(request, Page.GONE)
         answer, recorded = self._clicked(_asked(request), rest, token, url)
-        if recorded is not None:
-            await recorded
-        return answer.to(request)
+        return answer.to(request, None if recorded is None else await recorded)
 
     def _clicked(
         self, asked: Asked, rest: str, token: Token, url: str
