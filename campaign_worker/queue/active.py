@@ -37,6 +37,8 @@ class ActiveJob:
     cancelled: AbortReason | None = None
     task: asyncio.Task[None] | None = None
     outcome: str = "lost"
+    #: Whether what became of it was said: from then on it is not the worker's any more.
+    told: bool = False
     started_at: float = field(default_factory=time.monotonic)
 
     def was_cancelled(self) -> AbortReason | None:

@@ -113,14 +113,18 @@ class Slots:
 
     async def hand_back_now(self, active: ActiveJob, reason: str) -> None:
         """Return a job whose processor does not end; whatever it does later is not written."""
-        active.phase = Phase.ABANDONED
+        active.phase, active.outcome = Phase.ABANDONED, "abandoned"
         active.signal.abort(AbortReason.SHUTDOWN)
         move = GiveBack(reason)
-        result = await self._finish(active, move)
-        self._report_result(result, move)
-        if isinstance(result, Settled):
-            active.outcome = "handed back"
-            self._locks.drop(active.lock)
+        try:
+            result = await self._finish(active, move)
+            self._report_result(result, move)
+            if isinstance(result, Settled):
+                active.outcome = "handed back"
+                self._locks.drop(active.lock)
+        finally:
+            # Its processor may never end: nobody else would say it.
+            self._tell_end(active)
 
     def _admit(self, claimed: Claimed, token: str, claimed_at: float) -> ActiveJob:
         job = Job(self._queue, claimed.job_id, claimed.raw)
@@ -155,13 +159,16 @@ class Slots:
                 ending = await self._processed(active)
             else:
                 ending = Failed(refusal, retry=False)
-            if refusal is None and active.signal.reason is AbortReason.LOCK_LOST:
+            if active.phase is Phase.ABANDONED:
+                pass
+            elif refusal is None and active.signal.reason is AbortReason.LOCK_LOST:
                 self._report.lost(JobNotHeld(active.job.id))
-            elif active.phase is not Phase.ABANDONED:
+            else:
                 active.phase = Phase.SETTLING
                 settled = await self._settle(active, ending)
         except asyncio.CancelledError:
-            active.outcome = "abandoned"
+            if active.phase is not Phase.ABANDONED:
+                active.outcome = "abandoned"
             raise
         except Exception as error:  # noqa: BLE001 - one job's fault must not end the worker
             # Ours, not the processor's: the lock runs out and the stalled sweep returns the job.
@@ -169,9 +176,14 @@ class Slots:
         finally:
             self._locks.drop(active.lock)
             self.active.pop(active.token, None)
-            seconds = time.monotonic() - active.started_at
-            self._report.ended(active.job, active.outcome, seconds)
+            if active.phase is not Phase.ABANDONED:
+                self._tell_end(active)
             self._go_on(active, settled)
+
+    def _tell_end(self, active: ActiveJob) -> None:
+        active.told = True
+        seconds = time.monotonic() - active.started_at
+        self._report.ended(active.job, active.outcome, seconds)
 
     def _go_on(self, active: ActiveJob, settled: Settled | None) -> None:
         """Fill the slot with the job that its finish brought, or have one claimed."""

@@ -23,6 +23,7 @@ _REDIS_AWAY_SECONDS = 5.0
 _HAND_BACK_SECONDS = 2.0
 _TEARDOWN_SECONDS = 2.0
 _LOOK_SECONDS = 0.5
+_CUT_SECONDS = 0.1
 
 
 class Stopper:
@@ -35,8 +36,7 @@ class Stopper:
 
     def active(self) -> list[ActiveJob]:
         """Return the jobs between claim and settled outcome that are still the worker's."""
-        jobs = self._engine.slots.active.values()
-        return [active for active in jobs if active.phase is not Phase.ABANDONED]
+        return [active for active in self._engine.slots.active.values() if not active.told]
 
     def quiet(self) -> None:
         """Claim nothing from now on, for good."""
@@ -82,6 +82,9 @@ class Stopper:
         _, pending = await asyncio.wait(returns, timeout=deadline.remaining())
         for task in pending:
             task.cancel()
+        if pending:
+            # They only say that they were cut short.
+            await asyncio.wait(pending, timeout=_CUT_SECONDS)
 
     async def close(self, deadline: Deadline | None) -> None:
         """Do all of it; without a deadline only processors may take their time."""
