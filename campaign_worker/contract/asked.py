@@ -10,11 +10,15 @@ from campaign_worker.delivery.requests import InlineRequest, Request
 
 @dataclass(frozen=True, slots=True)
 class AppMail:
-    """Step `step` of the app's campaign for one of its recipients."""
+    """Step `step` of the app's campaign for one of its recipients.
+
+    `step_id`: the follow-up's id in the app; its number is then still to be found.
+    """
 
     campaign: str
     recipient: str
     step: int = 0
+    step_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

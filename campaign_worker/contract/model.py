@@ -124,8 +124,14 @@ class FollowUpJob(_Ends):
     kind: Literal["follow-up"]
     campaign: Path = Field(description="Path of the campaign's id.")
     recipient: Path = Field(description="Path of the recipient's id.")
-    step: Path | Annotated[int, Field(ge=1, le=10_000)] = Field(
-        description="Path of the step's number (the first follow-up is 1), or the number itself."
+    step: Path | Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None,
+        description="Path of the step's number (the first follow-up is 1), or the number itself.",
+    )
+    step_id: Path | None = Field(
+        default=None,
+        description="Instead of step: path of the follow-up's own id, which [load.steps] gives as "
+        "column id.",
     )
 
 

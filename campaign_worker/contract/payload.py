@@ -106,15 +106,19 @@ def job_for(contract: Contract, queue: str, mail: AppMail) -> tuple[str, dict[st
         match job:
             case SendJob(mail=None, campaign=str()) if mail.step == 0:
                 data = _send_data(contract, job, mail)
-            case FollowUpJob() if mail.step > 0 and (
-                isinstance(job.step, str) or job.step == mail.step
-            ):
+            case FollowUpJob() if mail.step > 0 and _says(job, mail):
                 data = _follow_up_data(contract, job, mail)
             case _:
                 continue
         if data is not None:
             return name, data
     return None
+
+
+def _says(job: FollowUpJob, mail: AppMail) -> bool:
+    if job.step_id is not None:
+        return mail.step_id is not None
+    return isinstance(job.step, str) or job.step == mail.step
 
 
 def _own(job: JobView) -> AskedOwn:
@@ -131,19 +135,22 @@ def _parse(name: str, data: dict[str, Any], job: JobView) -> Request:
 
 
 def _follow_up(contract: Contract, job: FollowUpJob, data: Any) -> AppMail:
-    step = job.step
-    if isinstance(step, str):
-        path, value = step, find(data, step)
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            value = int(value[:10])
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _STEP_MAX:
-            raise PayloadError(path, f"must be a number from 1 to {_STEP_MAX}")
-        step = value
-    return AppMail(
-        key_of(find(data, job.campaign), contract.ids.campaign, job.campaign),
-        key_of(find(data, job.recipient), contract.ids.recipient, job.recipient),
-        step,
-    )
+    campaign = key_of(find(data, job.campaign), contract.ids.campaign, job.campaign)
+    recipient = key_of(find(data, job.recipient), contract.ids.recipient, job.recipient)
+    if job.step_id is not None:
+        step_id = _short_text(find(data, job.step_id), job.step_id)
+        return AppMail(campaign, recipient, step_id=step_id)
+    step = _step(data, job.step) if isinstance(job.step, str) else job.step
+    return AppMail(campaign, recipient, step or 0)
+
+
+def _step(data: Any, path: str) -> int:
+    value = find(data, path)
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:10])
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _STEP_MAX:
+        raise PayloadError(path, f"must be a number from 1 to {_STEP_MAX}")
+    return value
 
 
 def _send(contract: Contract, job: SendJob, data: Any) -> AskedOne | AskedMany:
@@ -191,7 +198,7 @@ def _whole(fields: MailFields, job: JobView) -> InlineRequest:
             # Like JavaScript's undefined; what must be there is missed below.
             continue
     if fields.key is not None:
-        given["idempotencyKey"] = _mail_key(find(job.data, fields.key), fields.key)
+        given["idempotencyKey"] = _short_text(find(job.data, fields.key), fields.key)
     try:
         request = _parse(payload.SEND_EMAIL, given, job)
     except PayloadError as error:
@@ -201,7 +208,7 @@ def _whole(fields: MailFields, job: JobView) -> InlineRequest:
     return request
 
 
-def _mail_key(value: Any, path: str) -> str:
+def _short_text(value: Any, path: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not 1 <= len(value) <= _KEY_MAX:
@@ -235,6 +242,7 @@ def _follow_up_data(contract: Contract, job: FollowUpJob, mail: AppMail) -> dict
         (job.campaign, json_of(mail.campaign, contract.ids.campaign)),
         (job.recipient, json_of(mail.recipient, contract.ids.recipient)),
         *([(job.step, mail.step)] if isinstance(job.step, str) else []),
+        *([(job.step_id, mail.step_id)] if job.step_id is not None else []),
     )
 
 

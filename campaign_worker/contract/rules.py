@@ -19,6 +19,8 @@ def broken_rules(contract: Contract) -> Iterator[Fault]:
                 yield from _send(contract, path, job)
             case FollowUpJob():
                 yield from _campaign_tables(contract, path)
+                if (job.step is None) is (job.step_id is None):
+                    yield path, "needs step or step_id, and not both", "name the path of one"
                 if contract.load.steps is None:
                     yield path, "is a follow-up, and [load.steps] is missing", "write it"
             case LaunchJob():

@@ -22,6 +22,7 @@ class Form(enum.Enum):
     JSON = "json or jsonb"
     CAMPAIGN_ID = "as [ids] campaign says"
     RECIPIENT_ID = "as [ids] recipient says"
+    ANY = "any type"
 
 
 _TEXTS = {"text", "varchar", "bpchar", "name", "citext"}
@@ -43,6 +44,8 @@ _PLAIN = {
 def fits(form: Form, type_name: str, type_schema: str, ids: Ids) -> bool:
     """Whether a column of this type (pg_type.typname and its schema) serves."""
     match form:
+        case Form.ANY:
+            return True
         case Form.TEXT:
             return type_name in _TEXTS or type_schema != "pg_catalog"
         case Form.CAMPAIGN_ID:
@@ -127,6 +130,7 @@ SPECS: tuple[Spec, ...] = (
         {"ids": "{campaign}[]"},
         {"campaign_id": Form.CAMPAIGN_ID, "step": Form.INTEGER, "subject": Form.TEXT},
         {
+            "id": Form.ANY,
             "html": Form.TEXT,
             "text": Form.TEXT,
             "delay_seconds": Form.NUMBER,

@@ -28,12 +28,14 @@ log = structlog.get_logger(__name__)
 class Imported:
     """What was found: our ids by the app's, and the app's rows.
 
-    `recipients` are by campaign's and recipient's key; so are `people`, the app's own rows.
+    `recipients` are by campaign's and recipient's key; so are `people`, the app's own rows. `steps`
+    are numbers of follow-ups by the app's ids of campaign and follow-up.
     """
 
     campaigns: dict[str, int] = field(default_factory=dict)
     recipients: dict[tuple[str, str], int] = field(default_factory=dict)
     people: dict[tuple[str, str], Any] = field(default_factory=dict)
+    steps: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def request(self, mail: AppMail) -> CampaignRequest | Missing:
         """Say which of our rows a mail is."""
@@ -44,7 +46,12 @@ class Imported:
             return Missing("recipient", "the app has no recipient of this id")
         if pair not in self.recipients:
             return Missing("recipient", "its address is none")
-        return CampaignRequest(self.campaigns[mail.campaign], self.recipients[pair], mail.step)
+        step = mail.step
+        if mail.step_id is not None:
+            if (mail.campaign, mail.step_id) not in self.steps:
+                return Missing("step_id", "the app has no follow-up of this id")
+            step = self.steps[mail.campaign, mail.step_id]
+        return CampaignRequest(self.campaigns[mail.campaign], self.recipients[pair], step)
 
 
 class ContractImport:
@@ -58,9 +65,7 @@ class ContractImport:
 
     async def run(self, connection: PoolConnectionProxy, mails: Sequence[AppMail]) -> Imported:
         """Import the campaigns and recipients of these mails; absent ones are left out."""
-        found = Imported()
-        keys = sorted({mail.campaign for mail in mails})
-        found.campaigns = await self.campaigns(connection, keys)
+        found = await self.campaigns(connection, sorted({mail.campaign for mail in mails}))
         pairs = sorted(
             {(mail.campaign, mail.recipient) for mail in mails if mail.campaign in found.campaigns}
         )
@@ -69,12 +74,10 @@ class ContractImport:
             await self._recipients(connection, found)
         return found
 
-    async def campaigns(
-        self, connection: PoolConnectionProxy, keys: Sequence[str]
-    ) -> dict[str, int]:
-        """Import campaigns with their follow-ups; our ids by the app's."""
+    async def campaigns(self, connection: PoolConnectionProxy, keys: Sequence[str]) -> Imported:
+        """Import campaigns with their follow-ups; nobody's recipients."""
         if not keys or "load.campaigns" not in self._app:
-            return {}
+            return Imported()
         kind = self._contract.ids.campaign
         values = {"ids": [value_of(key, kind) for key in keys]}
         rows = {
@@ -88,7 +91,8 @@ class ContractImport:
         if rows:
             await self._update_campaigns(connection, rows, ids, templates)
             await self._write_steps(connection, ids, steps, templates)
-        return ids
+        numbers = {(one.campaign, one.key): one.step for one in steps if one.key is not None}
+        return Imported(campaigns=ids, steps=numbers)
 
     async def _steps(
         self, connection: PoolConnectionProxy, values: Mapping[str, Any]
@@ -208,6 +212,7 @@ class ContractImport:
                 [one.delay_seconds for one in known],
                 [one.condition for one in known],
                 [one.stop_on_reply for one in known],
+                [one.key for one in known],
                 self._contract.follow_ups.scheduled_by == "app",
             )
         await connection.execute(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from campaign_worker.contract.model import FollowUpJob
 from campaign_worker.contract.reading import Source
 from campaign_worker.contract.statements import Form, Spec, fits, given
 from campaign_worker.errors import ContractError, ContractProblem
@@ -110,17 +111,26 @@ class ContractProbe:
                 close = difflib.get_close_matches(name, types, n=1)
                 mend = f"write {_quoted(close[0])} AS {name}" if close else f"add one AS {name}"
                 yield self._problem(spec, f"gives no column {name}, but {names}", mend)
+        if spec.place == "load.steps" and types and "id" not in types and self._by_step_id():
+            yield self._problem(spec, "gives no column id, and a job has a step_id", "add it AS id")
         if spec.needs_one_of and types and not types.keys() & set(spec.needs_one_of):
             yield self._problem(spec, f"gives none of {', '.join(spec.needs_one_of)}")
         for name, form in {**spec.required, **spec.optional}.items():
             if name in types:
                 yield from self._type(spec, name, form, types[name])
+        yield from self._unread(spec, types)
+
+    def _unread(self, spec: Spec, types: Iterable[str]) -> Iterator[ContractProblem]:
         known = {**spec.required, **spec.optional}
         for name in types:
             if name not in known and known and not spec.free:
                 close = difflib.get_close_matches(name, known, n=1)
                 mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
                 yield self._problem(spec, f"gives a column {name}, which nobody reads", mend)
+
+    def _by_step_id(self) -> bool:
+        jobs = self._source.contract.jobs.values()
+        return any(isinstance(job, FollowUpJob) and job.step_id is not None for job in jobs)
 
     def _type(self, spec: Spec, name: str, form: Form, given: Any) -> Iterator[ContractProblem]:
         ids = self._source.contract.ids

@@ -42,6 +42,7 @@ class AppStep:
 
     campaign: str
     step: int
+    key: str | None
     texts: Texts
     delay_seconds: int
     condition: str
@@ -70,6 +71,7 @@ def step_of(row: Any) -> AppStep:
     return AppStep(
         campaign=str(row["campaign_id"]),
         step=int(row["step"]),
+        key=None if get(row, "id") is None else str(get(row, "id")),
         texts=texts_of(row),
         delay_seconds=round(min(max(delay, 0), _LONGEST_DELAY_SECONDS)),
         condition=condition if condition in _CONDITIONS else "always",

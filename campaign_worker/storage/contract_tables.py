@@ -189,18 +189,17 @@ class AppTables:
     ) -> dict[CampaignRequest, list[AppMail]]:
         rows = await connection.fetch(
             self._database.sql["contract_keys"],
+            list(range(len(requests))),
             [one.campaign_id for one in requests],
             [one.recipient_id for one in requests],
+            [one.step for one in requests],
         )
-        by_ids: dict[tuple[int, int], list[tuple[str, str]]] = {}
+        names: dict[CampaignRequest, list[AppMail]] = {}
         for row in rows:
-            pair = (row["campaign_id"], row["recipient_id"])
-            by_ids.setdefault(pair, []).append((row["campaign_key"], row["recipient_key"]))
-        return {
-            request: [AppMail(campaign, key, request.step) for campaign, key in names]
-            for request in requests
-            if (names := by_ids.get((request.campaign_id, request.recipient_id)))
-        }
+            request = requests[row["ord"]]
+            mail = AppMail(row["campaign_key"], row["recipient_key"], request.step, row["step_key"])
+            names.setdefault(request, []).append(mail)
+        return names
 
 
 def _reason(text: str | None) -> str:

@@ -50,8 +50,10 @@ CREATE TABLE {schema}.contract_suppressions (
     address text PRIMARY KEY REFERENCES {schema}.suppressions (address) ON DELETE CASCADE
 );
 
--- The app itself adds the jobs of these follow-ups.
-ALTER TABLE {schema}.follow_ups ADD COLUMN scheduled_by_app boolean NOT NULL DEFAULT false;
+-- The app itself adds the jobs of these follow-ups; app_key is its own id of one, if it has any.
+ALTER TABLE {schema}.follow_ups
+    ADD COLUMN scheduled_by_app boolean NOT NULL DEFAULT false,
+    ADD COLUMN app_key          text;
 
 CREATE FUNCTION {schema}.note_unwritten() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

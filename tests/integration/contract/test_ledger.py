@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from campaign_worker.delivery.claims import (
     Missing,
     NotYet,
 )
-from campaign_worker.delivery.requests import InlineMail, InlineRequest
+from campaign_worker.delivery.requests import CampaignRequest, InlineMail, InlineRequest
 from campaign_worker.delivery.settlements import (
     FailReason,
     MarkFailed,
@@ -273,6 +274,23 @@ async def test_follow_ups_are_scheduled_by_whom_the_contract_names(
         assert answer.next_step is None
         follow_up = await place.claim(await place.request(campaign, step=1))
         assert isinstance(follow_up, Claimed)
+
+
+async def test_a_follow_up_is_found_by_its_own_id(prisma: Prisma, drizzle_place: Place) -> None:
+    contract = PRISMA_CONTRACT.replace('step = "step"', 'step_id = "followUpId"')
+    contract = contract.replace('AS campaign_id, f."step"', 'AS campaign_id, f."id", f."step"')
+    place = Place(prisma, drizzle_place.database, contract=contract)
+    campaign = await prisma.campaign(1)
+    await add_step(prisma, campaign.id)
+    key = str(await place.raw.fetchval('SELECT "id" FROM "FollowUp"'))
+    mail = AppMail(campaign.id, campaign.recipients[0], step_id=key)
+    request = await place.tables.resolve(mail)
+    assert isinstance(request, CampaignRequest)
+    assert request.step == 1
+    assert (await place.tables.mails_of([request]))[request] == replace(mail, step=1)
+    absent = await place.tables.resolve(replace(mail, step_id="none"))
+    assert isinstance(absent, Missing)
+    assert absent.field == "step_id"
 
 
 async def test_a_follow_up_of_a_mail_that_node_has_sent_goes_out(prisma_place: Place) -> None:

@@ -73,6 +73,11 @@ kind = "follow-up"
 campaign = "campaignId"
 recipient = "recipientId"
 step = 2
+[jobs.by-id]
+kind = "follow-up"
+campaign = "campaignId"
+recipient = "recipientId"
+step_id = "followUp.id"
 [jobs.whole]
 kind = "send"
 [jobs.whole.mail]
@@ -232,6 +237,13 @@ def test_a_job_that_is_made_for_a_mail_asks_for_that_mail(queue: str, mail: AppM
         expected,
         AskedMany((mail,), Progress.COUNT, 3),
     )
+
+
+def test_a_follow_up_may_be_known_by_its_id_instead_of_its_number() -> None:
+    data = {"campaignId": UUID, "recipientId": 5, "followUp": {"id": 17}}
+    assert read(data, "by-id") == AskedOne(AppMail(UUID, "5", step_id="17"))
+    made = job_for(CONTRACT, "campaign", AppMail(UUID, "5", 3, "17"))
+    assert made == ("by-id", data | {"followUp": {"id": "17"}})
 
 
 def test_what_no_job_of_a_queue_can_say_is_left_to_our_own_form() -> None:

@@ -65,7 +65,12 @@ def test_the_example_is_a_contract() -> None:
             "[jobs.follow-up]",
             "jobs.follow-up: needs a kind: send, follow-up, launch, park, fail",
         ),
-        ('step = "step"', "", "[jobs.follow-up]", "jobs.follow-up.step: is missing"),
+        (
+            'step = "step"',
+            "",
+            "[jobs.follow-up]",
+            "jobs.follow-up: needs step or step_id, and not both (name the path of one)",
+        ),
         (
             'campaign = "text"',
             'campaign = "guid"',
