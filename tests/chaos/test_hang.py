@@ -10,10 +10,11 @@ import pytest
 import redis.asyncio
 
 from campaign_worker.embedded.redis import RedisServer
+from campaign_worker.embedded.smtp_script import Moment, Silence, by_recipient
 from campaign_worker.queue import Job, Worker
 from shutdown import ExitCode
 from tests.acceptance.evidence import flawless
-from tests.acceptance.site import Site
+from tests.acceptance.site import Campaign, Site
 from tests.integration.queue.conftest import Events
 from tests.support import eventually
 
@@ -140,6 +141,26 @@ async def test_a_blocked_loop_is_gone_at_the_deadline_of_the_stop_and_a_rival_ha
     assert (verdict.lost, verdict.duplicated, verdict.miscounted) == (0, 0, 0)
 
 
+async def test_a_mail_before_its_mark_that_a_blocked_loop_held_is_sent_by_the_rival_once(
+    site: Site,
+) -> None:
+    campaign = await site.campaign(1)
+    (address,) = campaign.addresses.values()
+    site.sink.script = by_recipient(Moment.RCPT, {address: Silence()}, tries=1)
+    patient = {**SHORT_LOCKS, "SEND_TIMEOUT": "20", "DRAIN_SECONDS": "2"}
+    blocked = await site.ready("blocked", before=BLOCKS_THE_LOOP, **patient)
+    await site.add(campaign)
+    await eventually(lambda: is_sending(site, campaign))
+    blocked.send(signal.SIGUSR1)
+    await eventually(lambda: "standing still" in blocked.plain_lines())
+    blocked.send(signal.SIGTERM)
+    assert await blocked.ended(6) == ExitCode.WATCHDOG
+    await site.ready("rival", **SHORT_LOCKS)
+    verdict = await site.finished(campaign, 20)
+    assert (verdict.accepted, verdict.states, verdict.attempts_changed) == (1, {"sent": 1}, 0)
+    assert (verdict.lost, verdict.duplicated, verdict.miscounted) == (0, 0, 0)
+
+
 async def test_a_thread_that_does_not_end_keeps_nobody_beyond_the_deadline(site: Site) -> None:
     """As a name server that does not answer holds the thread that asks it."""
     worker = await site.ready("worker", before=HOLDS_A_THREAD, DRAIN_SECONDS="2")
@@ -169,3 +190,7 @@ async def test_a_redis_that_refuses_claims_is_no_worker_that_hangs(
     assert worker.claimless_seconds == 0
     await worker.close()
     await client.aclose()
+
+
+async def is_sending(site: Site, campaign: Campaign) -> bool:
+    return [row["state"] for row in (await site.reading(campaign)).rows] == ["sending"]
