@@ -27,21 +27,22 @@ MAILED = Mailed((1,), tuple(range(1, 50)), {1: "https://a.example/1", 2: "https:
 
 
 @pytest.mark.slow
-def test_4000_requests_are_counted_exactly_beside_a_stop_of_postgres_and_a_kill() -> None:
-    options = ["--requests", "4000", "--pace", "800", "--stop-seconds", "2", "--seed", "3"]
+@pytest.mark.timeout(120)
+def test_3000_requests_are_counted_exactly_beside_a_stop_of_postgres_and_a_kill() -> None:
+    options = ["--requests", "3000", "--pace", "800", "--stop-seconds", "1.5", "--seed", "3"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos.track", *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=110,
     )
     assert done.returncode == 0, done.stderr
     [line] = done.stdout.splitlines()
     figures = json.loads(line)
     assert [figures[trouble] for trouble in TROUBLES] == [0] * len(TROUBLES)
-    assert (figures["requests"], figures["kills"]) == (4000, 1)
-    assert figures["rows"] > 3000
+    assert (figures["requests"], figures["kills"]) == (3000, 1)
+    assert figures["rows"] > 2500
 
 
 def test_a_seed_fixes_what_is_asked_and_as_many_as_are_wanted() -> None:
