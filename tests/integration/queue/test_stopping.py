@@ -7,13 +7,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis.asyncio
 
-from campaign_worker.queue import AbortReason, HandedBack, JobSpec, Worker
+from campaign_worker.queue import AbortReason, HandedBack, JobSpec, Producer, Worker
 from shutdown import Deadline
 from tests.integration.queue.conftest import QUEUE, Events, Inspector, StartWorker
 from tests.support import TcpProxy, eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from campaign_worker.embedded.redis import RedisServer
     from campaign_worker.queue import AbortSignal, Job
 
 
@@ -235,6 +239,28 @@ async def test_close_is_bounded_when_redis_stops_answering(
         before = time.monotonic()
         await worker.close(deadline=Deadline.after(1))
         assert time.monotonic() - before < 4
+
+
+async def test_a_close_without_a_deadline_is_bounded_when_redis_is_frozen(
+    own_redis: Callable[..., Awaitable[RedisServer]],
+) -> None:
+    """Connections stay, nothing is answered: 5 s for a reply, 5 s for Redis to come back."""
+    server = await own_redis()
+    gate = Gate()
+    client = redis.asyncio.Redis.from_url(server.url)
+    worker = Worker(QUEUE, gate, {"connection": server.url})
+    await worker.wait_until_ready()
+    await Producer(client, QUEUE).add("mail", {}, job_id="j0")
+    await eventually(lambda: gate.started)
+    server.freeze()
+    gate.open.set()
+    before = time.monotonic()
+    await asyncio.wait_for(worker.close(), 40)
+    seconds = time.monotonic() - before
+    server.thaw()
+    await client.aclose()
+    assert seconds < 20
+    assert not worker.is_running()
 
 
 async def test_a_forced_close_hurries_a_graceful_one_and_hands_back(
