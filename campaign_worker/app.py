@@ -172,6 +172,8 @@ class App:
         self._lifecycle.to(WorkerState.DRAINING)
         for worker in self._workers:
             worker.quiet()
+        if self._parts.contract is not None:
+            self._parts.contract.halt()
         await signals.stop_requested()
 
     def _stop(self, signals: Signals) -> Stop:

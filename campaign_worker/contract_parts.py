@@ -41,6 +41,7 @@ class ContractParts:
         on_broken: Callable[[ContractBroken], None],
     ) -> None:
         self._source = source
+        self._halted = False
         self._probe = ContractProbe(database, source)
         self.tables = AppTables(
             database, source, normalize=normalize, listener=listener, on_broken=on_broken
@@ -52,6 +53,10 @@ class ContractParts:
     def job_names(self) -> list[str]:
         """The names of [jobs], as the contract has them."""
         return list(self._source.contract.jobs)
+
+    def halt(self) -> None:
+        """Let jobs with many mails give way: this worker takes nothing more."""
+        self._halted = True
 
     async def verify(self) -> None:
         """Raise ContractError unless every statement fits the database; DatabaseAway."""
@@ -71,4 +76,6 @@ class ContractParts:
             ]
             await queue_of(queue).add_all(jobs)
 
-        return ContractProcessor(self._source.contract, self.tables, mails, gate, launch)
+        return ContractProcessor(
+            self._source.contract, self.tables, mails, gate, launch, halted=lambda: self._halted
+        )

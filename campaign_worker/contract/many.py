@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, assert_never
 
 import structlog
@@ -42,8 +42,15 @@ class Many:
     """One run of one such job."""
 
     def __init__(
-        self, tables: Tables, mails: Delivers, job: RunningJob, wanted: AskedMany, signal: Signal
+        self,
+        tables: Tables,
+        mails: Delivers,
+        job: RunningJob,
+        wanted: AskedMany,
+        signal: Signal,
+        halted: Callable[[], bool],
     ) -> None:
+        self._halted_by_stop = halted
         self._tables = tables
         self._mails = mails
         self._job = job
@@ -75,7 +82,10 @@ class Many:
         }
 
     def _stops(self) -> bool:
-        return self._halted or self._interrupted is not None or self._signal.aborted
+        return self._halted or self._interrupted is not None or self._gives_way()
+
+    def _gives_way(self) -> bool:
+        return self._signal.aborted or self._halted_by_stop()
 
     async def _requests(self, start: int) -> list[CampaignRequest]:
         page = self._wanted.mails[start : start + _PAGE]
@@ -158,7 +168,8 @@ class Many:
             self._interrupted = "redis_away"
 
     def _ending(self) -> Ending:
-        if self._interrupted is not None or self._signal.aborted:
+        everybody = self._tally.total() == len(self._wanted.mails)
+        if self._interrupted is not None or (self._gives_way() and not everybody):
             return HandedBack(self._interrupted or "interrupted")
         if self._waits:
             return Deferred(self._mails.until_ms(min(self._waits)))

@@ -5,7 +5,7 @@ Decides nothing about a mail: delivery does. Something being away is no outcome 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 import structlog
@@ -44,7 +44,10 @@ _PAGE = 500
 
 
 class ContractProcessor:
-    """Called by the queue for each job, many at a time."""
+    """Called by the queue for each job, many at a time.
+
+    `halted`: this worker shall stop. A list would use up the whole drain window; it gives way.
+    """
 
     def __init__(
         self,
@@ -53,7 +56,10 @@ class ContractProcessor:
         mails: Delivers,
         gate: Gate,
         launches: Launches,
+        *,
+        halted: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._halted = halted
         self._contract = contract
         self._tables = tables
         self._mails = mails
@@ -79,7 +85,7 @@ class ContractProcessor:
             case AskedOne(mail):
                 return await self._one(job, mail, signal)
             case AskedMany():
-                many = Many(self._tables, self._mails, job, found, signal)
+                many = Many(self._tables, self._mails, job, found, signal, self._halted)
                 return self._returned(job, await many.run(), many.values)
             case AskedWhole(request) | AskedOwn(request):
                 return await self._deliver(job, request, signal)
@@ -117,7 +123,7 @@ class ContractProcessor:
 
     async def _launch(self, job: RunningJob, campaign: str, signal: Signal) -> Ending:
         total, after = 0, None
-        while not signal.aborted:
+        while not (signal.aborted or self._halted()):
             page = await self._tables.audience(campaign, after, _PAGE)
             if not page or page[-1] == after:
                 ending = Completed({"outcome": "launched", "total": total})

@@ -163,8 +163,13 @@ class Post:
         return None
 
 
-async def run(post: Post, job: Job, signal: AbortSignal | None = None) -> Ending:
-    processor = ContractProcessor(CONTRACT, post, post, post, post.launch)
+async def run(
+    post: Post,
+    job: Job,
+    signal: AbortSignal | None = None,
+    halted: Callable[[], bool] = lambda: False,
+) -> Ending:
+    processor = ContractProcessor(CONTRACT, post, post, post, post.launch, halted=halted)
     return await processor(job, "token", signal or AbortSignal())
 
 
@@ -270,6 +275,19 @@ async def test_a_stop_hands_a_list_back_with_the_rest_untouched() -> None:
     post.after = stop_at_five
     assert isinstance(await run(post, many(600), signal), HandedBack)
     assert len(post.delivered) == 5
+
+
+async def test_a_list_gives_way_as_soon_as_its_worker_shall_stop() -> None:
+    post = Post()
+    ending = await run(post, many(600), halted=lambda: len(post.delivered) >= 5)
+    assert ending == HandedBack("interrupted")
+    assert 5 <= len(post.delivered) <= 6
+
+
+async def test_a_list_whose_last_mail_is_done_when_the_stop_comes_is_done() -> None:
+    post = Post()
+    ending = await run(post, many(5), halted=lambda: len(post.delivered) == 5)
+    assert totals(ending) == {"outcome": "done", "total": 5, "sent": 5}
 
 
 @pytest.mark.parametrize(
