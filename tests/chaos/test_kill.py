@@ -15,6 +15,7 @@ async def test_kills_at_random_moments_lose_nothing_and_double_nothing_under_hol
     report = await run(plan, "random", 15, tmp_path, template=postgres_template)
     assert report.good, report
     assert report.kills == 15
+    assert report.jobs_compared > 50
     assert report.accepted > 50
 
 

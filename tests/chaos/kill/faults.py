@@ -71,6 +71,7 @@ async def redis_flushes(world: World, count: int) -> None:
         await _some_work(world)
         async with world.site.redis() as client:
             await client.flushall()
+        world.forgotten = True
         world.cuts += 1
 
 

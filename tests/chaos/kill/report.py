@@ -25,7 +25,8 @@ POLICIES = (HOLD, RESEND, IDEMPOTENT)
 _ROUNDING_MS = 1
 
 _ROWS = """
-SELECT r.email, m.step, m.state, m.reason, m.detail, m.attempts, m.message_id,
+SELECT r.id AS recipient_id, r.campaign_id, r.email, m.step, m.state, m.reason, m.detail,
+       m.attempts, m.message_id,
        (extract(epoch FROM m.due_at) * 1000)::bigint AS due_ms
 FROM campaign_worker.recipients r LEFT JOIN campaign_worker.messages m ON m.recipient_id = r.id
 """
@@ -56,6 +57,8 @@ class Report:
     rows in doubt that are not among them, by recipient and step. `early`: mails that came before
     they were due. `cuts`: faults that are no kills. `at`: kills or cuts by named point.
     `attempts_spent`: rows on which our outages cost one. `doubts`: what the rows in doubt say.
+    `at_odds`: jobs that have ended otherwise than their rows, and rows whose jobs are gone that are
+    kept for ever, out of `jobs_compared`; `odds` says which.
     `broken`: why the faults ended before their number was full.
     """
 
@@ -75,6 +78,9 @@ class Report:
     attempts_spent: int
     quarantined: int
     doubts: dict[str, int]
+    jobs_compared: int
+    at_odds: int
+    odds: dict[str, int]
     at: dict[str, int]
     seconds: float
     policy: str
@@ -102,7 +108,7 @@ class Report:
     def good(self) -> bool:
         """Whether the run shows what is promised for its policy."""
         zeros = self.lost + self.miscounted + self.stuck + self.duplicated_unexplained
-        zeros += self.in_doubt_unexplained + self.early
+        zeros += self.in_doubt_unexplained + self.early + self.at_odds
         if self.policy != RESEND:
             # Under resend an unknown outcome costs an attempt, so that nobody gets a mail for ever.
             zeros += self.duplicated + self.attempts_spent

@@ -19,6 +19,7 @@ import redis.exceptions
 from campaign_worker.embedded.postgres import PostgresServer
 from campaign_worker.embedded.redis import RedisServer
 from campaign_worker.errors import Away
+from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.producer import JobSpec, Producer
 from campaign_worker.sequence.jobs import mail_job
 from campaign_worker.storage.migrate import migrate
@@ -26,6 +27,7 @@ from campaign_worker.storage.statements import load_statements
 from tests.acceptance.evidence import OPEN_STATES
 from tests.acceptance.site import NODE_OPTIONS, QUEUE, Site
 from tests.chaos.kill.fleet import Fleet, Member
+from tests.chaos.kill.jobs import odds, read_jobs
 from tests.chaos.kill.provider import Provider
 from tests.chaos.kill.report import HOLD, IDEMPOTENT, SCHEMA, Report, compare, read_books
 from tests.chaos.kill.sink import WatchfulSink
@@ -101,7 +103,10 @@ class World:
         """Further settings of a worker that is started."""
         self.enqueued = 0
         self.began_at = time.monotonic()
+        self.forgotten = not plan.appendonly
+        """Whether Redis has lost jobs, or will."""
         self._not_before: dict[str, int] = {}
+        self._kept: set[int] = set()
         self._steps = 1 if plan.follow_up_seconds is None else 2
 
     def kill(self, member: Member) -> bool:
@@ -150,7 +155,11 @@ class World:
         self.enqueued += WAVE * self._steps
         # Rows first, jobs second, both idempotent: as `campaign-worker enqueue` does.
         await self._fan_out(campaign.id)
-        options = {**NODE_OPTIONS, "removeOnComplete": True}
+        # Both ways: a job that is kept tells what became of it, one that is gone is added anew.
+        keep = campaign.id % 2 == 0
+        if keep:
+            self._kept.add(campaign.id)
+        options = {**NODE_OPTIONS, "removeOnComplete": not keep}
         specs = []
         now_ms = time.time_ns() // 1_000_000
         for recipient, email in campaign.addresses.items():
@@ -220,6 +229,9 @@ class World:
         stuck = await self.open_ends()
         async with self.site.postgres() as connection:
             books = await read_books(connection)
+        async with self.site.redis() as client:
+            jobs = await read_jobs(client, QueueKeys(QUEUE, self.site.prefix))
+        at_odds = odds(books.rows, jobs, () if self.forgotten else self._kept)
         found = compare(
             books,
             self.sink.received,
@@ -245,6 +257,9 @@ class World:
             attempts_spent=found.attempts_spent,
             quarantined=found.quarantined,
             doubts=found.doubts,
+            jobs_compared=len(jobs),
+            at_odds=at_odds.total(),
+            odds=dict(at_odds),
             at=dict(self.at),
             seconds=round(time.monotonic() - self.began_at, 1),
             policy=self.plan.policy,
