@@ -100,10 +100,11 @@ class MailProcessor:
             return outcome
 
     async def _deliver(self, job: JobView, request: Request, signal: Signal) -> Outcome:
-        attempt = Attempt(
-            limit=max(1, _attempts(job)), backoff_seconds=await self._options.backoff_seconds(job)
-        )
-        run = Run(request, JobRef(job.queue_name, job.id), attempt, signal)
+        limit = max(1, _attempts(job))
+        attempt = Attempt(limit, await self._options.backoff_seconds(job))
+        # A job runs again after its last attempt only because somebody retried it.
+        asked_by = JobRef(job.queue_name, job.id, retried=job.attempts_made >= limit)
+        run = Run(request, asked_by, attempt, signal)
         try:
             outcome = await self._pipeline.deliver(run)
         except DatabaseAway as error:

@@ -46,7 +46,11 @@ Request = CampaignRequest | InlineRequest
 
 @dataclass(frozen=True, slots=True)
 class JobRef:
-    """Where a request came from, kept in the row so that its job can be found again."""
+    """Where a request came from, kept in the row so that its job can be found again.
+
+    `retried`: the job had failed for good, and somebody wants it tried once more.
+    """
 
     queue: str
     job_id: str
+    retried: bool = False

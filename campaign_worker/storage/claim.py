@@ -25,7 +25,13 @@ from campaign_worker.delivery.claims import (
 )
 from campaign_worker.delivery.guard import AppFacts, Go, Skip, Wait, decide
 from campaign_worker.delivery.model import Template
-from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, JobRef, Request
+from campaign_worker.delivery.requests import InlineRequest, Request
+from campaign_worker.storage.claim_items import (
+    ClaimItem,
+    ensure_rows,
+    recipients_at_rest,
+    reopen_retried,
+)
 from campaign_worker.storage.claim_rows import (
     ROW_HELD_SECONDS,
     addresses_of,
@@ -37,18 +43,8 @@ from campaign_worker.storage.claim_rows import (
 )
 from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
-from campaign_worker.storage.inline import inline_from_json, inline_to_json
+from campaign_worker.storage.inline import inline_from_json
 from campaign_worker.storage.templates import Loaded, TemplateRows
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimItem:
-    """One job's wish: which mail, under which token, from which job; `alone` in its process."""
-
-    request: Request
-    token: str
-    job: JobRef
-    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +104,11 @@ class Claimer:
         self, connection: PoolConnectionProxy, items: Sequence[ClaimItem], confirmed_at: float
     ) -> tuple[list[Claim], Loaded]:
         sql = self._database.sql
-        await self._ensure_rows(connection, items)
+        await ensure_rows(connection, sql, items)
         keys = keys_of([item.request for item in items])
         locked = {row["id"] for row in await connection.fetch(sql["lock_messages"], *keys[1:])}
-        at_rest = await self._at_rest(connection, items)
+        await reopen_retried(connection, sql, items, locked)
+        at_rest = await recipients_at_rest(connection, sql, items)
         told = await self._told_by_the_app(connection, items)
         rows = await connection.fetch(sql["read_for_claim"], *keys)
         answers: dict[int, Claim] = {}
@@ -128,47 +125,6 @@ class Claimer:
         written, loaded = await self._write(connection, plans, confirmed_at)
         answers.update(written)
         return [answers[order] for order in range(len(items))], loaded
-
-    async def _at_rest(
-        self, connection: PoolConnectionProxy, items: Sequence[ClaimItem]
-    ) -> set[int | None]:
-        """Tell whose row nobody is changing; None stands for a mail without a recipient's row."""
-        wanted = [
-            item.request.recipient_id for item in items if isinstance(item.request, CampaignRequest)
-        ]
-        if not wanted:
-            return {None}
-        # Only a look: locks that were kept would meet those of an app that unsubscribes many in one
-        # transaction, and one of the two would have to die.
-        look = connection.transaction()
-        await look.start()
-        rows = await connection.fetch(self._database.sql["recipients_at_rest"], wanted)
-        await look.rollback()
-        return {None, *(row["id"] for row in rows)}
-
-    async def _ensure_rows(
-        self, connection: PoolConnectionProxy, items: Sequence[ClaimItem]
-    ) -> None:
-        campaign = [(i, i.request) for i in items if isinstance(i.request, CampaignRequest)]
-        inline = [(i, i.request) for i in items if isinstance(i.request, InlineRequest)]
-        if campaign:
-            await connection.execute(
-                self._database.sql["ensure_campaign_messages"],
-                [request.campaign_id for _, request in campaign],
-                [request.recipient_id for _, request in campaign],
-                [request.step for _, request in campaign],
-                [item.job.queue for item, _ in campaign],
-                [item.job.job_id for item, _ in campaign],
-            )
-        if inline:
-            await connection.execute(
-                self._database.sql["ensure_inline_messages"],
-                [request.campaign_id for _, request in inline],
-                [request.key for _, request in inline],
-                [inline_to_json(request.mail) for _, request in inline],
-                [item.job.queue for item, _ in inline],
-                [item.job.job_id for item, _ in inline],
-            )
 
     async def _told_by_the_app(
         self, connection: PoolConnectionProxy, items: Sequence[ClaimItem]

@@ -15,7 +15,8 @@ from campaign_worker.delivery.requests import JobRef, Request
 from campaign_worker.delivery.settlements import MarkReleased, SettleAnswer, Settlement
 from campaign_worker.errors import DatabaseAway
 from campaign_worker.storage.batcher import Batcher
-from campaign_worker.storage.claim import Claimer, ClaimItem
+from campaign_worker.storage.claim import Claimer
+from campaign_worker.storage.claim_items import ClaimItem
 from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.settle import Settler

@@ -14,7 +14,8 @@ from campaign_worker.delivery.claims import Claim, Missing
 from campaign_worker.delivery.model import Template
 from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, JobRef, Request
 from campaign_worker.errors import ContractBroken
-from campaign_worker.storage.claim import Claimer, ClaimItem
+from campaign_worker.storage.claim import Claimer
+from campaign_worker.storage.claim_items import ClaimItem
 from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
 from metrics import Fanout

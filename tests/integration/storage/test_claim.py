@@ -27,7 +27,8 @@ from campaign_worker.delivery.settlements import (
     MarkRetry,
 )
 from campaign_worker.mail.compose import normalize
-from campaign_worker.storage.claim import Claimer, ClaimItem
+from campaign_worker.storage.claim import Claimer
+from campaign_worker.storage.claim_items import ClaimItem
 from campaign_worker.storage.templates import Loaded
 from tests.integration.storage.kit import JOB, LEASE_SECONDS, Seeded, World, inline
 from tests.support import eventually

@@ -21,7 +21,8 @@ from campaign_worker.delivery.settlements import (
 )
 from campaign_worker.errors import DatabaseAway
 from campaign_worker.mail.compose import normalize
-from campaign_worker.storage.claim import Claimer, ClaimItem
+from campaign_worker.storage.claim import Claimer
+from campaign_worker.storage.claim_items import ClaimItem
 from campaign_worker.storage.ledger import PostgresLedger
 from tests.integration.storage.kit import (
     JOB,

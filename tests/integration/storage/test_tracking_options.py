@@ -13,7 +13,8 @@ from campaign_worker.delivery.settlements import MarkReleased
 from campaign_worker.mail.compose import ComposerOptions, MailComposer, normalize
 from campaign_worker.mail.template_links import static_links
 from campaign_worker.settings.kinds import SigningKey
-from campaign_worker.storage.claim import Claimer, ClaimItem
+from campaign_worker.storage.claim import Claimer
+from campaign_worker.storage.claim_items import ClaimItem
 from campaign_worker.storage.database import Database
 from campaign_worker.tracking.tokens import Keyring, Token, TokenKind
 from campaign_worker.tracking.urls import TrackingUrls
