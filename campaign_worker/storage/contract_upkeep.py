@@ -28,6 +28,13 @@ class ContractUpkeep:
 
     async def tell_untold(self) -> int:
         """Tell endings that somebody else wrote, or that could not be told; how many were."""
+        try:
+            return await self._tell_untold()
+        except asyncpg.LockNotAvailableError:
+            log.warning("the app holds its rows; endings are told later")
+            return 0
+
+    async def _tell_untold(self) -> int:
         told = 0
         while True:
             async with self._database.transaction() as connection:

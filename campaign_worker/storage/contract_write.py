@@ -21,6 +21,9 @@ from campaign_worker.storage.contract_sql import ContractSql, refuses_a_row
 
 log = structlog.get_logger(__name__)
 
+_PATIENCE = "1s"
+"""How long our own rows wait for one of the app's that its transaction holds (lock_timeout)."""
+
 
 class ContractWrite:
     """Writes by one contract. `on_broken` hears of a statement that does not fit any more."""
@@ -49,6 +52,9 @@ class ContractWrite:
         except ContractBroken as error:
             await attempt.rollback()
             self._on_broken(error)
+        except asyncpg.LockNotAvailableError:
+            await attempt.rollback()
+            log.warning("the app holds its rows; endings are told later")
         except asyncpg.PostgresError as error:
             if not refuses_a_row(error):
                 raise
@@ -59,7 +65,9 @@ class ContractWrite:
 
     async def tell_all(self, connection: PoolConnectionProxy, message_ids: Sequence[int]) -> None:
         """Tell what is untold of these messages. Raises what the app's tables say."""
-        rows = await connection.fetch(self._sql["contract_take_unwritten"], sorted(message_ids))
+        rows = await connection.fetch(
+            self._sql["contract_take_unwritten"], sorted(message_ids), _PATIENCE
+        )
         campaigns = sorted({row["campaign_id"] for row in rows if row["campaign_id"] is not None})
         # Our counts first: every writer of an app's campaign holds them before its rows.
         counts = await self._lock_counts(connection, campaigns)

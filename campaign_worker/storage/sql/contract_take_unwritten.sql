@@ -1,11 +1,15 @@
-WITH taken AS (
+-- From here to the end of the transaction no row of the app is waited for longer than this: it may be
+-- held by a transaction of the app that takes its time.
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', $2, true)
+), taken AS (
     DELETE FROM {schema}.contract_unwritten WHERE message_id = ANY ($1::bigint[])
     RETURNING message_id
 )
 SELECT m.id, m.campaign_id, c.key AS campaign_key, r.key AS recipient_key, m.step, m.state, m.reason,
        m.message_id, m.sent_at, m.settled_at, m.attempts, m.bounced_at IS NOT NULL AS bounced,
        m.idempotency_key
-FROM taken t
+FROM patience CROSS JOIN taken t
 JOIN {schema}.messages m ON m.id = t.message_id
 LEFT JOIN {schema}.contract_campaigns c ON c.campaign_id = m.campaign_id
 LEFT JOIN {schema}.contract_recipients r

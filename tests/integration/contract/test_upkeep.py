@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import pytest
@@ -80,6 +81,24 @@ async def test_a_row_that_the_app_refuses_keeps_no_other_from_being_told(
     assert place.broken == []
     # It is not tried again at once.
     assert await upkeep.tell_untold() == 0
+
+
+async def test_our_rows_wait_for_no_long_transaction_of_the_app(place: Place) -> None:
+    campaign = await place.app.campaign(3)
+    claims = [await place.claim(await place.request(campaign, index)) for index in range(3)]
+    upkeep = ContractUpkeep(place.database, place.tables)
+    table = '"Campaign"' if "Campaign" in place.app.contract else "mail_campaigns"
+    async with place.database.transaction() as app:
+        await app.execute(f"SELECT FROM {table} FOR UPDATE")
+        for claim in claims[:2]:
+            await asyncio.wait_for(place.end(claim), 8)
+        assert await place.ours("SELECT count(*) FROM $.messages WHERE state = 'sent'") == 2
+        assert await upkeep.tell_untold() == 0
+        assert await place.app.counts(campaign) == (0, 0)
+    assert await upkeep.tell_untold() == 2
+    await place.end(claims[2])
+    assert await place.app.counts(campaign) == (3, 0)
+    assert place.broken == []
 
 
 async def test_opens_and_clicks_reach_the_app_s_counts(drizzle_place: Place) -> None:
