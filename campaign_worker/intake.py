@@ -60,8 +60,10 @@ class IntakeGate(StartStop):
         listener: Listener,
         transport_probe_seconds: float,
         probe_contract: Probe | None = None,
+        contract_probe_seconds: float = _CONTRACT_PROBE_SECONDS,
     ) -> None:
         super().__init__()
+        self._contract_probe_seconds = contract_probe_seconds
         self._probe_contract = probe_contract
         self._details: dict[str, str] = {}
         self._probe_database = probe_database
@@ -95,7 +97,7 @@ class IntakeGate(StartStop):
         if isinstance(error, ContractBroken) and self._probe_contract is not None:
             reason = f"contract {error.statement}"
             self._details[reason] = error.problem
-            self._hold(reason, error, self._probe_contract, _CONTRACT_PROBE_SECONDS)
+            self._hold(reason, error, self._probe_contract, self._contract_probe_seconds)
             return
         self._hold(_DATABASE, error, self._probe_database, self._database_pause())
 

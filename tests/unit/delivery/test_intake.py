@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from campaign_worker.errors import DatabaseAway, SmtpPhase, TransportDown
+from campaign_worker.errors import ContractBroken, DatabaseAway, SmtpPhase, TransportDown
 from campaign_worker.intake import IntakeGate
 from metrics import Event, IntakeHeld
 from tests.support import eventually
@@ -122,3 +122,23 @@ async def test_after_a_stop_nothing_is_probed_and_nothing_opened() -> None:
     workers.gate.database_away(AWAY)
     assert workers.told == ["hold postgres"]
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("probe")]
+
+
+async def test_a_contract_that_does_not_fit_holds_and_says_why_until_it_fits() -> None:
+    workers = Workers()
+    workers.gate = IntakeGate(
+        probe_database=workers.probe,
+        probe_transports={"default": workers.probe},
+        listener=workers,
+        transport_probe_seconds=0.01,
+        probe_contract=workers.probe,
+        contract_probe_seconds=0.01,
+    )
+    await workers.gate.start()
+    workers.gate.attach([workers])
+    workers.gate.database_away(ContractBroken("load.recipients", "column r.email does not exist"))
+    assert workers.told == ["hold contract load.recipients"]
+    assert workers.gate.reasons == ["contract load.recipients: column r.email does not exist"]
+    workers.away = False
+    await eventually(lambda: workers.told[1:] == ["release contract load.recipients"])
+    assert workers.gate.reasons == []
