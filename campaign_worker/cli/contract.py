@@ -49,6 +49,17 @@ def init_command() -> None:
     sys.stdout.write(example.read_text(encoding="utf-8"))
 
 
+@app.command("schema")
+def schema_command() -> None:
+    """Write the JSON schema of contracts, for editors, to stdout.
+
+    Editors that know TOML take it from a first line `#:schema ./contract.schema.json`.
+    """
+    from campaign_worker.contract.document import schema
+
+    sys.stdout.write(schema())
+
+
 @app.command("check")
 def check_command(file: File = None, as_json: AsJson = False) -> None:
     """Say whether the contract fits the database and the queues as they are, and what to change.

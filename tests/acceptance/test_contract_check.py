@@ -130,5 +130,10 @@ def put(file: Path, text: str) -> None:
     file.write_text(text)
 
 
+async def test_the_schema_for_editors_is_printed(site: Site) -> None:
+    result = await site.cli("contract", "schema")
+    assert json.loads(result.stdout)["title"] == "contract.toml of campaign-worker"
+
+
 async def drop_column(raw: asyncpg.Connection[asyncpg.Record]) -> None:
     await raw.execute('ALTER TABLE "Campaign" DROP COLUMN "fromEmail"')
