@@ -35,7 +35,9 @@ async def samples(probe: ContractProbe, source: Source, mails: Sequence[AppMail]
     """Load some of these mails' campaigns and recipients."""
     if not mails:
         return []
-    few = list(dict.fromkeys(mails))[:_ASKED_FOR]
+    # The steps of a campaign ask for the same pair.
+    pairs = dict.fromkeys(AppMail(mail.campaign, mail.recipient) for mail in mails)
+    few = list(pairs)[:_ASKED_FOR]
     ids, loads = source.contract.ids, source.contract.load
     campaigns = [value_of(mail.campaign, ids.campaign) for mail in few]
     recipients = [value_of(mail.recipient, ids.recipient) for mail in few]
