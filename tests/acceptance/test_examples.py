@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.acceptance.site import Site
 from tests.examples.example import EXAMPLES, Example
 from tests.examples.office import Office
 from tests.examples.rounds import alone, beside, there_and_back
+from tests.support import eventually
 
 pytestmark = pytest.mark.node
 
@@ -66,6 +68,27 @@ async def test_a_campaign_goes_over_and_back_while_it_is_sent(office: Office) ->
 
 
 @of(*ALL)
+async def test_its_contract_is_ready_and_shadow_foretells_what_becomes_of_each_mail(
+    office: Office,
+) -> None:
+    mails = 4 * office.example.steps
+    campaign = await office.start(mails)
+    await office.forget((await office.people(campaign))[:1])
+    checked = await office.site.cli("contract", "check")
+    assert (checked.code, checked.stdout.splitlines()[-1]) == (0, "ready"), checked
+    assert "not found" not in checked.stdout
+    foretold = await office.site.cli("shadow", "--json")
+    assert foretold.code == 0, foretold
+    outcomes: Counter[str] = Counter()
+    for said, count in json.loads(foretold.stdout)["outcomes"].items():
+        outcomes[said.partition(":")[0]] += count
+    # A follow-up waits for the mail before it.
+    later = {} if office.example.steps == 1 else {"wait": 3}
+    assert outcomes == {"send": 3, "skip": office.example.steps} | later
+    assert office.site.sink.mails == []
+
+
+@of(*ALL)
 async def test_who_wants_no_mail_and_whose_address_is_none_is_told_in_the_app_s_words(
     office: Office,
 ) -> None:
@@ -91,6 +114,12 @@ async def test_who_wants_no_mail_and_whose_address_is_none_is_told_in_the_app_s_
     assert await office.counts(campaign) in (None, (5 * example.steps, 3))
     reached = Counter(one for mail in office.site.sink.mails for one in mail.recipients)
     assert reached == dict.fromkeys(people[5:], example.steps)
+    if example.blocked is not None:
+
+        async def app_is_told() -> bool:
+            return await office.blocked() == sorted(unknown)
+
+        await eventually(app_is_told, 20)
     if example.listed:
         assert ended == [{"returnvalue": {"total": 10, "sent": 5, "skipped": 2, "failed": 3}}]
         return

@@ -19,7 +19,7 @@ class Example:
     `people`: everybody's address. `forget`: addresses $1 want no mail; `words` are what its rows
     say of a mail sent, one that nobody wants, and one that the receiving server refuses. `steps`
     are mails to each recipient. `listed`: one job is for all. `id_field`: where a return value has
-    the Message-ID.
+    the Message-ID. `blocked`: addresses that the app has been told to mail no more.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Example:
     id_field: str | None
     steps: int = 1
     listed: bool = False
+    blocked: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -85,6 +86,7 @@ EXAMPLES: dict[str, Example] = {
             words=("delivered", "skipped", "undeliverable"),
             returns=frozenset({"ok", "id"}),
             id_field="id",
+            blocked="SELECT email FROM blocklist WHERE reason = 'hard_bounce'",
         ),
         Example(
             "recipient-list",

@@ -141,6 +141,12 @@ class Office:
         async with self.site.postgres() as connection:
             await connection.execute(self.example.forget, list(addresses))
 
+    async def blocked(self) -> list[str]:
+        """Return the addresses that the app has been told to mail no more."""
+        assert self.example.blocked is not None
+        async with self.site.postgres() as connection:
+            return sorted(row[0] for row in await connection.fetch(self.example.blocked))
+
     async def statuses(self, campaign: Started) -> dict[str, int]:
         """Return the app's words, and how many mails have each."""
         async with self.site.postgres() as connection:
