@@ -234,8 +234,7 @@ class Parts:
             now_ms=now_ms,
             backoff_seconds=_backoff_seconds,
             known_jobs=KNOWN_JOBS if self.contract is None else self.contract.job_names,
-            # An app's jobs name its own ids: which are of one campaign, no script can say.
-            on_rest=_nothing if self.contract is not None else self.resting.note,
+            on_rest=self.resting.note,
         )
         mails = MailProcessor(self._pipeline, self.gate, self._scheduler, self._listener, options)
         if self.contract is None:
@@ -253,10 +252,6 @@ class Parts:
 def _tracking_urls(settings: Settings) -> TrackingUrls | None:
     base = settings.tracking_base_url
     return None if base is None else TrackingUrls(base, Keyring(settings.tracking_signing_keys))
-
-
-def _nothing(_queue: str, _campaign_id: int) -> None:
-    return None
 
 
 def _on_worker_error(error: BaseException) -> None:

@@ -46,7 +46,7 @@ class ContractParts:
         self.tables = AppTables(
             database, source, normalize=normalize, listener=listener, on_broken=on_broken
         )
-        self.forms = AppForms(source.contract, self.tables.mails_of)
+        self.forms = AppForms(source.contract, self.tables.mails_of, self.tables.campaign_of)
         self.keeper = ContractKeeper(ContractUpkeep(database, self.tables), on_broken)
 
     @property

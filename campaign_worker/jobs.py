@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
@@ -18,8 +18,21 @@ from campaign_worker.sequence.jobs import MailJob
 
 T = TypeVar("T")
 Form = tuple[str, dict[str, Any]]
-Forms = Callable[[str, Sequence[Form]], Awaitable[Sequence[Form]]]
-"""Gives names and data of jobs of one queue another form."""
+
+
+class Forms(Protocol):
+    """The form of an app's own jobs. Raises errors.DatabaseAway."""
+
+    async def __call__(self, queue: str, jobs: Sequence[Form]) -> Sequence[Form]:
+        """Give name and data of each job of ours, as a job of `queue`."""
+        ...
+
+    async def jobs_of(
+        self, queue: str, campaign_id: int
+    ) -> tuple[str, tuple[str, ...], tuple[str, ...]] | None:
+        """Tell a campaign's jobs: its id in the app, their names, the fields that may hold it."""
+        ...
+
 
 _WRITE_EPOCH = """
 if (redis.call("GET", KEYS[1]) or "") ~= ARGV[1] then
@@ -77,9 +90,12 @@ class MailQueue:
         self, campaign_id: int, *, delay_seconds: float, spread_seconds: float
     ) -> tuple[int, int]:
         """Put off a campaign's jobs among the oldest that wait; (looked at, put off)."""
+        group = await self._group(campaign_id)
+        if group is None:
+            return 0, 0
         return await _answered(
             lambda: self._producer.aside().put_off(
-                Group(str(campaign_id), KNOWN_JOBS, CAMPAIGN_FIELDS),
+                group,
                 delay_ms=round(delay_seconds * 1000),
                 spread_ms=round(spread_seconds * 1000),
             )
@@ -93,6 +109,12 @@ class MailQueue:
     async def counts(self) -> dict[str, int]:
         """Return the number of jobs by state."""
         return await _answered(self._producer.counts)
+
+    async def _group(self, campaign_id: int) -> Group | None:
+        if self._forms is None:
+            return Group(str(campaign_id), KNOWN_JOBS, CAMPAIGN_FIELDS)
+        found = await self._forms.jobs_of(self._queue, campaign_id)
+        return None if found is None else Group(*found, noted=str(campaign_id))
 
     async def _specs(self, jobs: Sequence[MailJob]) -> list[JobSpec]:
         if self._forms is None or not jobs:

@@ -202,7 +202,7 @@ def app_forms(source: Source, database: Database) -> AppForms:
         raise error
 
     tables = AppTables(database, source, normalize=normalize, listener=Fanout(), on_broken=pass_on)
-    return AppForms(source.contract, tables.mails_of)
+    return AppForms(source.contract, tables.mails_of, tables.campaign_of)
 
 
 def refuse_an_app_s_campaign(settings: Settings) -> None:

@@ -6,12 +6,12 @@ its own: the app's ids and ours must never be mistaken for each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from campaign_worker.contract.asked import AppMail
 from campaign_worker.contract.model import Contract
-from campaign_worker.contract.payload import OWN_FIELD, OWN_JOB, job_for
+from campaign_worker.contract.payload import OWN_FIELD, OWN_JOB, campaign_paths, job_for
 from campaign_worker.contract.ports import MailsOf
 from campaign_worker.delivery.requests import CampaignRequest
 
@@ -20,11 +20,17 @@ Form = tuple[str, dict[str, Any]]
 
 
 class AppForms:
-    """Gives jobs their form. `mails_of` says what the app calls rows of ours."""
+    """Gives jobs their form. `mails_of` and `campaign_of` say what the app calls rows of ours."""
 
-    def __init__(self, contract: Contract, mails_of: MailsOf) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        mails_of: MailsOf,
+        campaign_of: Callable[[int], Awaitable[str | None]],
+    ) -> None:
         self._contract = contract
         self._mails_of = mails_of
+        self._campaign_of = campaign_of
 
     async def __call__(self, queue: str, jobs: Sequence[Form]) -> list[Form]:
         """Give name and data of each job of ours. Raises errors.DatabaseAway."""
@@ -35,6 +41,19 @@ class AppForms:
             self._form(queue, data, None if request is None else names.get(request))
             for (_, data), request in zip(jobs, requests, strict=True)
         ]
+
+    async def jobs_of(
+        self, queue: str, campaign_id: int
+    ) -> tuple[str, tuple[str, ...], tuple[str, ...]] | None:
+        """Tell a campaign's jobs: its id in the app, their names, the fields that may hold it.
+
+        Only jobs that have it at the top of their data. None: there are none. Raises DatabaseAway.
+        """
+        paths = campaign_paths(self._contract, queue)
+        key = await self._campaign_of(campaign_id) if paths else None
+        if key is None:
+            return None
+        return key, tuple(paths), tuple(dict.fromkeys(paths.values()))
 
     def _form(self, queue: str, data: dict[str, Any], mail: AppMail | None) -> Form:
         form = None if mail is None else job_for(self._contract, queue, mail)

@@ -115,6 +115,23 @@ def job_for(contract: Contract, queue: str, mail: AppMail) -> tuple[str, dict[st
     return None
 
 
+def campaign_paths(contract: Contract, queue: str) -> dict[str, str]:
+    """Give the field at the top of a job's data that is its campaign's, by the names of jobs.
+
+    Jobs that have it deeper, or whose names nobody knows, are left out.
+    """
+    paths = {}
+    for key, job in contract.jobs.items():
+        head, _, rest = key.partition(":")
+        name = rest if head in contract.queues else key
+        if name == _ANY_NAME or job_kind(contract, queue, name) is not job:
+            continue
+        path = job.campaign if isinstance(job, SendJob | FollowUpJob) else None
+        if path is not None and "." not in path:
+            paths[name] = path
+    return paths
+
+
 def _says(job: FollowUpJob, mail: AppMail) -> bool:
     if job.step_id is not None:
         return mail.step_id is not None

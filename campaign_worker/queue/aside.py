@@ -25,11 +25,15 @@ _SCRIPTS_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Jobs of these names whose data has `value` in the first of `fields` that it has."""
+    """Jobs of these names whose data has `value` in the first of `fields` that it has.
+
+    `noted`: under which name they are called back; "" is `value`.
+    """
 
     value: str
     job_names: tuple[str, ...]
     fields: tuple[str, ...]
+    noted: str = ""
 
 
 class Aside:
@@ -54,7 +58,10 @@ class Aside:
         """Put off the group's jobs among the oldest that wait; (looked at, put off)."""
         now_ms = await self._now_ms()
         due = (now_ms + delay_ms, now_ms + delay_ms + spread_ms)
-        keys = (*self._keys.all_of("wait", "delayed", "marker"), self._noted(group.value))
+        keys = (
+            *self._keys.all_of("wait", "delayed", "marker"),
+            self._noted(group.noted or group.value),
+        )
         head: tuple[Argument, ...] = (self._keys.base, LOOK, *due, group.value)
         names: tuple[Argument, ...] = (len(group.job_names), *group.job_names, *group.fields)
         call = Call(self._scripts["setAside"], keys, head + names)

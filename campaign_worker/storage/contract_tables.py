@@ -121,6 +121,11 @@ class AppTables:
             found = await self._keys(connection, requests)
         return {request: mails[0] for request, mails in found.items()}
 
+    async def campaign_of(self, campaign_id: int) -> str | None:
+        """Give the app's id of a campaign of ours; None: it is not the app's."""
+        rows = await self._database.fetch("contract_campaign_key", campaign_id)
+        return rows[0]["key"] if rows else None
+
     async def audience(self, campaign: str, after: str | None, limit: int) -> list[str]:
         """Give a page of a campaign's recipients, by the app's ids."""
         kinds = self.contract.ids

@@ -1,0 +1,1 @@
+SELECT key FROM {schema}.contract_campaigns WHERE campaign_id = $1
