@@ -148,6 +148,10 @@ class Tap:
         except OSError:
             writer.transport.abort()
             return
+        except asyncio.CancelledError:
+            # Called in the very moment in which everything ends: nobody else knows of it yet.
+            writer.transport.abort()
+            raise
         link, knows = _Link(writer, server), self._reader()
         self._links.add(link)
         try:
