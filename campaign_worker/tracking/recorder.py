@@ -68,6 +68,7 @@ class Recorder:
         self._streaming: deque[Batch] = deque()
         self._put: asyncio.Task[None] | None = None
         self._kept: deque[TrackingEvent] = deque()
+        self._in_hand = 0
         self._recovery: asyncio.Task[None] | None = None
         self._away = False
         self._closed = False
@@ -81,7 +82,7 @@ class Recorder:
     @property
     def kept(self) -> int:
         """Events that are in this process' memory only, their requests long answered."""
-        return len(self._kept)
+        return len(self._kept) + self._in_hand
 
     def record(self, event: TrackingEvent) -> asyncio.Future[Secured]:
         """Secure one event; the future says where it is, after 100 ms at most."""
@@ -99,8 +100,7 @@ class Recorder:
         except TimeoutError:
             log.warning("tracking", problem="the stop came before all was secured")
         self._closed = True
-        tasks = (self._recovery, self._flight, self._put)
-        await end(*(task for task in tasks if task is not None))
+        await end(*filter(None, (self._recovery, self._flight, self._put)))
         left, self._unsettled = self._unsettled, set()
         for batch in left:
             self._answer(batch, Secured.UNSECURED)
@@ -255,6 +255,7 @@ class Recorder:
         """Try to secure a page of what is kept; whether it went well."""
         size = min(len(self._kept), self._bounds.batch_events)
         page = [self._kept.popleft() for _ in range(size)]
+        self._in_hand += size
         secured = False
         try:
             if self._away:
@@ -262,6 +263,7 @@ class Recorder:
             else:
                 secured = await self._to_kept_store(page) or await self._to_kept_stream(page)
         finally:
+            self._in_hand -= size
             if not secured:
                 self._kept.extendleft(reversed(page))
         return secured
@@ -292,7 +294,7 @@ class Recorder:
         return None
 
     async def _flushed(self) -> None:
-        while self._unsettled or self._kept:
+        while self._unsettled or self.kept:  # what is being tried just now would be cut off
             if self._kept and await self._secure_kept():
                 continue
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)

@@ -348,6 +348,7 @@ async def test_without_postgres_and_redis_it_is_not_promised(
         for one in (proxy, redis_proxy):
             one.pass_all()
         await eventually(lambda: site.parts.unsubscribes.kept == 0, 10)
+        # Whichever was back first has it by now.
         await eventually(lambda: _drained(site), 10)
         await eventually(lambda: unsubscribed(tracked.world, sent), 10)
 

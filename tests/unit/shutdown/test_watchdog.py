@@ -124,9 +124,10 @@ def test_a_full_pipe_that_nobody_reads_does_not_hold_up_the_end() -> None:
 
 
 def test_the_third_signal_ends_a_blocked_process_at_once() -> None:
-    body = "dog.arm = lambda deadline: os.write(1, b'signal\\n')\nwhile True: time.sleep(0.01)"
-    with started(body) as process:
+    arm = "dog.arm = lambda deadline: os.write(1, b'signal\\n')\nos.write(1, b'armed\\n')"
+    with started(f"{arm}\nwhile True: time.sleep(0.01)") as process:
         assert process.stdout is not None
+        assert process.stdout.readline() == "armed\n"
         for _ in range(2):
             process.send_signal(signal.SIGTERM)
             assert process.stdout.readline() == "signal\n"
