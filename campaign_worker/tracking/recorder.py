@@ -34,7 +34,7 @@ class Bounds:
     own, and what comes meanwhile shares the next. After a rest nobody waits.
     """
 
-    rest_seconds: float = 0.001
+    rest_seconds: float = 0.0
     store_seconds: float = 0.04
     answer_seconds: float = 0.1
     retry_seconds: float = 0.25
