@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from campaign_worker.cli.console import exits, stdout, write_json
-from campaign_worker.cli.selection import AllRows, Campaign, Rows, selected
+from campaign_worker.cli.console import exits
+from campaign_worker.cli.selection import AllRows, Campaign, Rows, selected, show, told
 from campaign_worker.settings import Settings
 
 NAME = "failed"
@@ -48,12 +48,7 @@ def list_command(
         found = asyncio.run(operations.list_failures(settings, selection, _LIST_LIMIT))
     # What a server said may quote the address.
     rows = [row | {"detail": without_addresses(row["detail"] or "")} for row in found]
-    if as_json:
-        write_json({"failed": rows})
-        return
-    for row in rows:
-        stdout().print("  ".join(f"{key} {value}" for key, value in row.items()))
-    stdout().print(f"{len(rows)} mails may be tried again")
+    show("failed", rows, "may be tried again", as_json=as_json)
 
 
 @app.command("retry")
@@ -70,4 +65,4 @@ def retry_command(rows: Rows = None, campaign: Campaign = None, every: AllRows =
         from campaign_worker import operations
 
         count = asyncio.run(operations.retry_failures(settings, selection))
-    stdout().print(f"{count} {'mail' if count == 1 else 'mails'} will be tried again")
+    told(count, "will be tried again")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from campaign_worker.cli.console import exits, stdout, write_json
-from campaign_worker.cli.selection import AllRows, Campaign, Rows, selected
+from campaign_worker.cli.console import exits
+from campaign_worker.cli.selection import AllRows, Campaign, Rows, selected, show, told
 from campaign_worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,12 +49,7 @@ def list_command(
 
         selection = Selection(campaign_id=campaign)
         rows = asyncio.run(operations.list_doubts(settings, selection, _LIST_LIMIT))
-    if as_json:
-        write_json({"in_doubt": rows})
-        return
-    for row in rows:
-        stdout().print("  ".join(f"{key} {value}" for key, value in row.items()))
-    stdout().print(f"{len(rows)} mails in doubt")
+    show("in_doubt", rows, "in doubt", as_json=as_json)
 
 
 @app.command("resend")
@@ -89,4 +84,4 @@ def _decide(selection: Selection, verdict: Verdict, done: str) -> None:
         from campaign_worker import operations
 
         count = asyncio.run(operations.decide_doubts(settings, selection, verdict))
-    stdout().print(f"{count} {'mail' if count == 1 else 'mails'} {done}")
+    told(count, done)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from campaign_worker.cli.console import stderr
+from campaign_worker.cli.console import stderr, stdout, write_json
 
 if TYPE_CHECKING:
     from campaign_worker.storage.doubts import Selection
@@ -26,3 +27,18 @@ def selected(rows: list[int] | None, campaign: int | None, *, every: bool) -> Se
         stderr().print("name the rows, or --campaign ID, or --all: exactly one of these")
         raise typer.Exit(_WRONG_USAGE)
     return Selection(tuple(rows) if rows else None, campaign)
+
+
+def show(name: str, rows: Sequence[dict[str, Any]], said: str, *, as_json: bool) -> None:
+    """Print rows: one JSON object that has them under `name`, or a line each and how many."""
+    if as_json:
+        write_json({name: rows})
+        return
+    for row in rows:
+        stdout().print("  ".join(f"{key} {value}" for key, value in row.items()))
+    stdout().print(f"{len(rows)} mails {said}")
+
+
+def told(count: int, said: str) -> None:
+    """Print what became of so many mails."""
+    stdout().print(f"{count} {'mail' if count == 1 else 'mails'} {said}")

@@ -28,13 +28,8 @@ _FLUSH_PAUSE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long a request waits, how much is written at once, and how much is kept in memory.
+    """How long a request waits, how much is written at once, and how much is kept in memory."""
 
-    `rest_seconds` lie between two statements at least, unless one is full: each has a price of its
-    own, and what comes meanwhile shares the next. After a rest nobody waits.
-    """
-
-    rest_seconds: float = 0.0
     store_seconds: float = 0.04
     answer_seconds: float = 0.1
     retry_seconds: float = 0.25
@@ -72,7 +67,6 @@ class Recorder:
         self._recovery: asyncio.Task[None] | None = None
         self._away = False
         self._closed = False
-        self._rests_until = 0.0
 
     @property
     def store_away(self) -> bool:
@@ -93,8 +87,6 @@ class Recorder:
 
         Nothing may be recorded any more.
         """
-        self._rests_until = 0.0
-        self._next()
         try:
             await deadline.wait_for(self._flushed())
         except TimeoutError:
@@ -123,20 +115,14 @@ class Recorder:
         """Send what waits: to the store one batch at a time, to the stream all at once."""
         while self._away and self._waiting:
             self._to_stream(self._waiting.popleft())
-        if self._flight is not None or not self._waiting:
-            return
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._rests_until and len(self._waiting) == 1:
-            loop.call_at(self._rests_until, self._next)
-            return
-        self._flight = asyncio.create_task(self._to_store(self._waiting.popleft()))
+        if self._flight is None and self._waiting:
+            self._flight = asyncio.create_task(self._to_store(self._waiting.popleft()))
 
     async def _to_store(self, batch: Batch) -> None:
         batch.attempts += 1
         problem = await self._attempt(self._store.write, batch.events)
         self._flight = None
         if problem is None:
-            self._rests_until = asyncio.get_running_loop().time() + self._bounds.rest_seconds
             self._store_is_back()
             self._secured(batch, Secured.POSTGRES)
         else:

@@ -136,25 +136,6 @@ async def test_a_batch_has_a_largest_size(tracked: Tracked, redis_url: str, pref
         assert bench.heard.batches() == [20, 20, 10]
 
 
-async def test_a_rest_lies_between_two_statements_unless_one_is_full_or_the_last(
-    tracked: Tracked, redis_url: str, prefix: str
-) -> None:
-    sent = await tracked.sent()
-    bounds = Bounds(store_seconds=20, answer_seconds=30, batch_events=3, rest_seconds=15)
-    async with bench_of(tracked, redis_url, prefix, bounds) as bench:
-        assert await bench.recorder.record(event(sent)) is Secured.POSTGRES
-        resting = bench.recorder.record(event(sent))
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert not resting.done()
-        rest = [bench.recorder.record(event(sent)) for _ in range(3)]
-        assert await resting is Secured.POSTGRES
-        assert bench.heard.batches() == [1, 3]
-        await bench.recorder.close(Deadline.after(5))
-        assert await rest[-1] is Secured.POSTGRES
-    assert await tracked.counts(sent) == {"open": 5, "unique_open": 1}
-
-
 async def test_postgres_is_given_up_in_time_and_the_event_is_there_once(
     tracked: Tracked, redis_url: str, prefix: str
 ) -> None:
