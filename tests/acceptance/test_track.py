@@ -8,6 +8,7 @@ from collections import Counter
 
 import aiohttp
 import asyncpg
+import pytest
 
 from campaign_worker.embedded.postgres import PostgresServer
 from campaign_worker.settings.kinds import SigningKey
@@ -27,6 +28,14 @@ KEYS = {
 }
 BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"}
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
+
+
+# Says how many objects the collector passes over when the loop begins.
+COLLECTOR = """
+import gc, uvloop
+make = uvloop.new_event_loop
+uvloop.new_event_loop = lambda: (print("passed over", gc.get_freeze_count(), flush=True), make())[1]
+"""
 
 
 async def asked(worker: WorkerProcess, path: str, method: str = "GET", **options: object) -> int:
@@ -127,6 +136,17 @@ async def test_a_tracker_says_what_it_counts(make_site: SiteMaker) -> None:
         labels = f'{{class="human",kind="open",result="{result}"}}'
         found += await worker.metric(text + labels)
     assert found == 1
+
+
+@pytest.mark.parametrize("command", ["run", "track"])
+async def test_no_collection_of_garbage_looks_through_what_was_imported(
+    make_site: SiteMaker, command: str
+) -> None:
+    worker = await make_site(env=KEYS).ready(command, command=command, before=COLLECTOR)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended() == 0
+    [line] = [line for line in worker.plain_lines() if line.startswith("passed over")]
+    assert int(line.split()[-1]) > 50_000
 
 
 async def test_a_tracker_without_keys_says_what_is_missing(site: Site) -> None:
