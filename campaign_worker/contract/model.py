@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from campaign_worker.settings.stores import LIMITER_MOST
+
 Path = Annotated[
     str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^.\s]+(\.[^.\s]+)*$")
 ]
@@ -43,8 +45,8 @@ class Ids(Part):
 class Limit(Part):
     """BullMQ's limiter: at most `max` jobs in `duration_ms`, over all workers of the queue."""
 
-    max: int = Field(ge=1, description="Jobs.")
-    duration_ms: int = Field(ge=1, description="The window, in milliseconds.")
+    max: int = Field(ge=1, le=LIMITER_MOST, description="Jobs.")
+    duration_ms: int = Field(ge=1, le=LIMITER_MOST, description="The window, in milliseconds.")
 
 
 class Queue(Part):

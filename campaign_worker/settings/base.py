@@ -95,6 +95,8 @@ class Base(BaseSettings):
             return cls(**arguments)
         except ValidationError as found:
             raise InvalidSettings(_problems(cls, found)) from None
+        except (UnicodeDecodeError, OSError) as error:
+            raise InvalidSettings((_unreadable(env_file, error),)) from None
 
     def __str__(self) -> str:
         """Return the masked form, as repr does."""
@@ -135,6 +137,14 @@ def _problems(cls: type[Base], found: ValidationError) -> tuple[SettingsError, .
     return tuple(_problem(error, fields) for error in found.errors(include_url=False))
 
 
+def _unreadable(env_file: Path | None, error: UnicodeDecodeError | OSError) -> SettingsError:
+    name = str(env_file)
+    if isinstance(error, UnicodeDecodeError):
+        # Its bytes are not repeated: they may be a password's.
+        return SettingsError(name, f"is not UTF-8 at byte {error.start}", "save it as UTF-8")
+    return SettingsError(name, f"cannot be read: {error.strerror}", "let this user read it")
+
+
 def _problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> SettingsError:
     place = [str(step) for step in error["loc"]]
     field = fields.get(place[0])
@@ -144,12 +154,21 @@ def _problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> Setti
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, Wrong):
         return SettingsError(cause.setting or variable, cause.problem, cause.mend)
-    known = about(field) if field is not None else About()
-    example = f"for example {variable}={known.example}" if known.example else ""
+    mend = "" if field is None else _mend(variable, field)
     if error["type"] == "missing":
-        return SettingsError(variable, "is missing", example)
-    problem = re.sub(r"^Input ", "", str(error["msg"]))
+        return SettingsError(variable, "is missing", mend)
+    problem = re.sub(r"^(Input|String) ", "", str(error["msg"]))
     value = error["input"]
     if isinstance(value, str | int | float):
         problem += f", not {str(value)[:_SHOWN_VALUE_MAX]!r}"
-    return SettingsError(variable, problem, example)
+    return SettingsError(variable, problem, mend)
+
+
+def _mend(variable: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        # pydantic does not tell which of them was set.
+        others = " or ".join(str(choice) for choice in alias.choices[1:])
+        return f"it comes from {others} where it is not set itself"
+    example = about(field).example
+    return f"for example {variable}={example}" if example else ""

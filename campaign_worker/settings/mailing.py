@@ -100,7 +100,10 @@ class MailSettings(Base):
     send_rate_per_second: Annotated[
         float | None, About(unit="mails/s", default="unlimited", example="50")
     ] = Field(
-        default=None, gt=0, description="Mails per second of all replicas together, through Redis."
+        default=None,
+        ge=0.001,
+        le=100_000,
+        description="Mails per second of all replicas together, through Redis.",
     )
     retry_4xx_floor_seconds: Annotated[float, About(unit="s")] = Field(
         default=60.0,

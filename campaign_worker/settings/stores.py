@@ -11,6 +11,9 @@ from campaign_worker.settings import parse, urls
 from campaign_worker.settings.base import Base, reads
 from campaign_worker.settings.kinds import About, Pooler, QueueSpec, SecretUrl, UnknownJobs, Wrong
 
+LIMITER_MOST = 1_000_000_000
+"""Jobs, or milliseconds (11 days): what Redis cannot count, it would refuse at each claim."""
+
 _POSTGRES = "postgresql://user:password@host:5432/database"
 
 
@@ -122,15 +125,24 @@ class QueueSettings(Base):
         Field(
             default=None,
             ge=1,
+            le=LIMITER_MOST,
             description="Jobs per LIMITER_DURATION_MS, shared by all workers (`limiter.max`).",
         )
     )
     limiter_duration_ms: Annotated[
         int | None,
         About(
-            unit="ms", default="no limit", check=">= 1; together with LIMITER_MAX", example="1000"
+            unit="ms",
+            default="no limit",
+            check=f">= 1, <= {LIMITER_MOST}; together with LIMITER_MAX",
+            example="1000",
         ),
-    ] = Field(default=None, ge=1, description="The window of LIMITER_MAX (`limiter.duration`).")
+    ] = Field(
+        default=None,
+        ge=1,
+        le=LIMITER_MOST,
+        description="The window of LIMITER_MAX (`limiter.duration`).",
+    )
     contract: Annotated[Path | None, About(default="none", example="contract.toml")] = Field(
         default=None,
         description="The file that describes an existing app: its queues (instead of QUEUES), jobs "

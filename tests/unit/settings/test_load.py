@@ -18,6 +18,7 @@ NEEDED = {
     "SMTP_URL": f"smtp+starttls://mailer:{SECRET}@mail.example.org:587",
     "MAIL_FROM": "News <news@example.org>",
 }
+MEMORY = Path("/proc/self/mem")
 PLATFORM = ("RAILWAY_SERVICE_ID", "RAILWAY_ENVIRONMENT_ID", "RAILWAY_REPLICA_ID", "PORT")
 
 
@@ -92,6 +93,22 @@ def test_a_dot_env_file_is_read_and_the_environment_wins(tmp_path: Path) -> None
     assert set(settings.transports) == {"default", "bulk"}
 
 
+def test_a_dot_env_file_that_is_not_utf8_is_named_and_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PORT=9000\nREDIS_URL=redis://:s\xe4cret@h\n")
+    with pytest.raises(InvalidSettings) as raised:
+        Settings.load()
+    assert raised.value.setting == ".env"
+    assert "is not UTF-8 at byte 30" in str(raised.value)
+    assert "cret" not in str(raised.value)
+
+
+@pytest.mark.skipif(not MEMORY.exists(), reason="a regular file that cannot be read, of Linux")
+def test_a_dot_env_file_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(InvalidSettings, match="cannot be read: Input/output error") as raised:
+        Settings.load(env_file=MEMORY)
+    assert raised.value.setting == str(MEMORY)
+
+
 def test_secrets_show_nowhere() -> None:
     keys = f"new:{SECRET * 4},old:{SECRET * 5}"
     settings = loaded(SMTP_URL_BULK=f"smtps://a:{SECRET}@bulk", TRACKING_SIGNING_KEYS=keys)
@@ -147,6 +164,18 @@ def test_a_limiter_needs_both_values() -> None:
     assert loaded(LIMITER_MAX="1", LIMITER_DURATION_MS="1000").limiter_max == 1
 
 
+@pytest.mark.parametrize("variable", ["LIMITER_MAX", "LIMITER_DURATION_MS"])
+def test_a_limit_that_redis_cannot_count_is_refused(variable: str) -> None:
+    limiter = {"LIMITER_MAX": "1", "LIMITER_DURATION_MS": "1000"}
+    assert variable in problems(**{**limiter, variable: "1" + "0" * 30})
+
+
+@pytest.mark.parametrize("rate", ["0", "1e-300", "5e-324", "1e9", "nan", "inf", "-1", "many"])
+def test_a_rate_that_makes_no_sense_is_refused(rate: str) -> None:
+    assert set(problems(SEND_RATE_PER_SECOND=rate)) == {"SEND_RATE_PER_SECOND"}
+    assert loaded(SEND_RATE_PER_SECOND="0.5").send_rate_per_second == 0.5
+
+
 def test_a_lease_may_be_shorter_than_a_send_because_it_is_renewed() -> None:
     assert loaded(SEND_TIMEOUT="90", LEASE_SECONDS="60").lease_seconds == 60
 
@@ -173,6 +202,7 @@ def test_the_instance_is_the_replica_where_the_platform_names_one() -> None:
     assert loaded(RAILWAY_REPLICA_ID="r-1").instance_id == "r-1"
     assert loaded(RAILWAY_REPLICA_ID="r-1", INSTANCE_ID="mine").instance_id == "mine"
     assert Settings.load().instance_id
+    assert "RAILWAY_REPLICA_ID" in problems(RAILWAY_REPLICA_ID="r" * 129)["INSTANCE_ID"]
 
 
 @pytest.mark.parametrize("spelling", ["warn", "WARNING", "Warn"])
