@@ -95,6 +95,10 @@ class Blocker:
             if not done:
                 wire.abort(TimeoutError("a block did not end"))
             return await reply
+        except ResponseError as refusal:
+            # It may be the primary no more: a new connection finds the one that is.
+            wire.abort(refusal)
+            raise
         finally:
             self.blocking = False
 

@@ -20,9 +20,12 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from campaign_worker.errors import SettingsError, UnsupportedOption
+from campaign_worker.queue.refusals import is_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,9 +120,12 @@ class ConnectionSpec:
         """
         if self.nodes:
             raise UnsupportedOption("connection.cluster", "only the Worker class works on clusters")
-        return aioredis.Redis(
+        client = aioredis.Redis(
             **self._client_options(), retry=AsyncRetry(NoBackoff(), 0), **overrides
         )
+        pool = client.connection_pool
+        pool.connection_class = _leaving(pool.connection_class)
+        return client
 
     def sync_client(self, socket_timeout_seconds: float) -> redis.Redis:
         """Return a blocking client for a thread; every call is bounded and none is repeated."""
@@ -148,6 +154,28 @@ class ConnectionSpec:
             | {"host": self.host, "port": self.port, "ssl": self.tls}
             | dict(self.tls_options)
         )
+
+
+class _Leaving:
+    """Mixed into a pooled connection: one to a demoted primary is not used again.
+
+    As redis-py's own connections by way of a sentinel do.
+    """
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """Read a reply; a server that is not the one to ask counts as a lost connection."""
+        connection: Any = super()
+        try:
+            return await connection.read_response(*arguments, **options)
+        except ResponseError as refusal:
+            if not is_elsewhere(refusal):
+                raise
+            await connection.disconnect(nowait=True)
+            raise RedisConnectionError(str(refusal)) from refusal
+
+
+def _leaving(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    return type(kind.__name__, (_Leaving, kind), {})
 
 
 def _from_url(url: str) -> ConnectionSpec:

@@ -11,18 +11,11 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    NoScriptError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from campaign_worker.errors import CampaignWorkerError, RedisAway
 from campaign_worker.queue.protocol import Call
+from campaign_worker.queue.refusals import is_elsewhere
 from campaign_worker.queue.wire import Wire
 
 if TYPE_CHECKING:
@@ -35,8 +28,6 @@ if TYPE_CHECKING:
 
 #: A reply that takes longer than this means that the connection is dead.
 REPLY_TIMEOUT_SECONDS = 5.0
-#: A replica's answers, and those of a cluster's node that does not hold the queue, or not now.
-_ELSEWHERE = (ReadOnlyError, AskError, TryAgainError, ClusterDownError)
 #: A connection that ends sooner counts as another failed attempt.
 _LASTING_SECONDS = 1.0
 _FIRST_BACKOFF_SECONDS = 0.05
@@ -154,7 +145,7 @@ class Link:
 
     def _doubt(self, refusal: ResponseError) -> None:
         """Drop a connection whose server is not, or no longer, the one to ask."""
-        if not isinstance(refusal, _ELSEWHERE):
+        if not is_elsewhere(refusal):
             return
         if self._wire is not None and not self._wire.lost.is_set():
             # A new connection finds the new primary.

@@ -159,6 +159,8 @@ class LockRenewer:
         try:
             refused = set(self._extend(client, held))
         except (RedisError, OSError) as error:
+            # A new connection finds the new primary, should this one have been demoted.
+            client.close()
             self._post(self._hooks.failed, error)
             return False
         lost = [lock for lock in held if lock.job_id in refused and not lock.settling]

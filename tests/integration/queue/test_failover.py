@@ -1,0 +1,129 @@
+"""A primary that becomes a replica and keeps its connections, while its name goes to another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from campaign_worker.embedded.redis import RedisServer
+from campaign_worker.errors import RedisAway
+from campaign_worker.queue import AbortSignal, ConnectionSpec, Job, Producer, Worker
+from tests.integration.queue.cluster import MakeRedis
+from tests.integration.queue.conftest import QUEUE, Events, Inspector
+from tests.integration.queue.test_servers import PROGRAMS
+from tests.support import TcpProxy, eventually
+
+LOCK_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two servers behind one name."""
+
+    old: RedisServer
+    new: RedisServer
+    name: TcpProxy
+    queue: Inspector
+
+    async def fail_over(self) -> None:
+        """Promote the replica. The old primary lives on, and whoever is connected to it stays."""
+        old, new = (
+            redis.asyncio.Redis.from_url(each.url, decode_responses=True)
+            for each in (self.old, self.new)
+        )
+        try:
+            await new.slaveof("127.0.0.1", self.old.port)
+            await eventually(lambda: _synced(new))
+            await new.slaveof()
+            await old.slaveof("127.0.0.1", self.new.port)
+        finally:
+            await old.aclose()
+            await new.aclose()
+        self.name.turn_to(self.new.url)
+
+
+async def _synced(client: redis.asyncio.Redis) -> bool:
+    return bool((await client.info("replication"))["master_link_status"] == "up")
+
+
+@pytest.fixture(params=list(PROGRAMS.values()), ids=list(PROGRAMS))
+async def pair(request: pytest.FixtureRequest, own_redis: MakeRedis) -> AsyncIterator[Pair]:
+    options = {"settings": {"repl-diskless-sync-delay": "0"}, "program": request.param}
+    # They end in the other order: a primary would wait for its replica.
+    new = await own_redis(**options)
+    old = await own_redis(**options)
+    client = redis.asyncio.Redis.from_url(new.url, decode_responses=True)
+    async with TcpProxy(old.url) as name:
+        yield Pair(old, new, name, Inspector(client, "bull"))
+    await client.aclose()
+
+
+async def test_a_worker_keeps_its_locks_and_wakes_at_once_where_its_queue_has_gone(
+    pair: Pair,
+) -> None:
+    signals: list[AbortSignal] = []
+    picked: dict[str, float] = {}
+    go = asyncio.Event()
+
+    async def process(job: Job, _token: str, signal: AbortSignal) -> str:
+        picked[job.id] = time.monotonic()
+        signals.append(signal)
+        if job.id == "long":
+            await go.wait()
+        return "done"
+
+    worker = Worker(QUEUE, process, {"connection": pair.name.url, "lockDuration": LOCK_MS})
+    renewed = Events(worker, "locksRenewed")
+    client = redis.asyncio.Redis.from_url(pair.old.url)
+    try:
+        await Producer(client, QUEUE).add("mail", {}, job_id="long")
+        await eventually(lambda: renewed.seen)
+        await pair.fail_over()
+        later = time.monotonic() + 2 * LOCK_MS / 1000
+        await eventually(lambda: time.monotonic() > later)
+        assert signals[0].reason is None
+        assert await pair.queue.lock("long") is not None
+        go.set()
+        await eventually(lambda: _has(pair.queue, completed=1), 10)
+        assert (await pair.queue.job("long"))["ats"] == "1"
+
+        await eventually(lambda: _blocked(pair.queue), says="it waits at the new primary")
+        added = time.monotonic()
+        await pair.queue.producer.add("mail", {}, job_id="next")
+        await eventually(lambda: "next" in picked)
+        assert picked["next"] - added < 1
+    finally:
+        go.set()
+        await worker.close(force=True)
+        await client.aclose()
+
+
+async def test_what_refuses_writes_because_it_was_demoted_is_left_for_the_new_primary(
+    pair: Pair,
+) -> None:
+    client = ConnectionSpec.of(pair.name.url).client(socket_timeout=5)
+    producer = Producer(client, QUEUE)
+    try:
+        await producer.add("mail", {}, job_id="before")
+        await pair.fail_over()
+        with pytest.raises(RedisAway):
+            await producer.add("mail", {}, job_id="after")
+        await producer.add("mail", {}, job_id="after")
+        assert await pair.queue.counts() == {"waiting": 2}
+    finally:
+        await client.aclose()
+
+
+async def _has(queue: Inspector, **states: int) -> bool:
+    return await queue.counts() == states
+
+
+async def _blocked(queue: Inspector) -> bool:
+    clients: list[dict[str, Any]] = await queue.client.client_list()
+    return any("b" in client["flags"] for client in clients)
