@@ -29,7 +29,9 @@ FROM (
          AS s (id, token, state, reason, detail, attempts_spent, seconds, message_id, unknown)
       ON x.id = s.id
     WHERE x.token = s.token AND x.state IN ('sending', 'in_doubt')
-      AND NOT (x.state = 'in_doubt' AND (s.state = 'in_doubt' OR s.unknown))
+      -- A doubt about an earlier request of the row is not ended by one that never began.
+      AND NOT (x.state = 'in_doubt' AND (s.state = 'in_doubt' OR s.unknown
+               OR (s.state = 'scheduled' AND coalesce(x.first_marked_at < x.claimed_at, false))))
     ORDER BY x.id FOR NO KEY UPDATE OF x
 ) w
 WHERE m.id = w.id

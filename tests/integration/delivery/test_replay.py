@@ -453,3 +453,25 @@ async def test_after_its_time_a_repetition_is_not_marked(
     assert claim.replay.open
     await grow_old(bench, 24)
     assert not await bench.world.ledger.mark(claim.id, claim.token, MESSAGE_ID)
+
+
+async def test_a_repetition_that_never_began_does_not_end_the_doubt_about_the_first_request(
+    bench: Bench, resend_api: ResendApi
+) -> None:
+    resend_api.faults = [Fault.CUT_AFTER] * TWICE
+    request = await mail(bench)
+    await bench.run(request)
+    await due(bench)
+    world = bench.world
+    claim = await world.claimed(request)
+    assert claim.replay is not None
+    replayable = Replayable(RESEND, claim.replay.request, 60.0)
+    assert await world.ledger.mark(claim.id, claim.token, MESSAGE_ID, replayable)
+    # The process stands still right there, until its lease is over and the key forgotten.
+    await grow_old(bench, 25)
+    await expire(world)
+    assert (await world.recovery().resolve_expired()).in_doubt == 1
+    assert await world.settle(claim, MarkReleased("interrupted")) == Superseded("in_doubt")
+    assert await world.state(request) == "in_doubt"
+    assert isinstance(await bench.run(request), Failed)
+    assert len(resend_api.mails) == 1
