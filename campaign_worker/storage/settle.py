@@ -88,15 +88,16 @@ class Settler:
     ) -> dict[int, NextStep]:
         """Write what follows from an ending: suppressions, usage, next steps, a resend."""
         sql = self._database.sql
-        withdrawn = sorted({row for item in items for row in item.withdraw})
-        if withdrawn:
-            await connection.execute(sql["withdraw_suppressions"], withdrawn)
         suppressed = [entry for item in items for entry in self._suppressed(item)]
         suppressed += await self._suppressed_later(connection, items)
         if suppressed:
             await connection.execute(
                 sql["suppress"], *([entry[index] for entry in suppressed] for index in range(3))
             )
+        # After them: the bounces that are taken back may be settled in this very batch.
+        withdrawn = sorted({row for item in items for row in item.withdraw})
+        if withdrawn:
+            await connection.execute(sql["withdraw_suppressions"], withdrawn)
         resend = [
             item.id for item in items if isinstance(item.ending, MarkInDoubt) and item.ending.resend
         ]

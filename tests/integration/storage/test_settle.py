@@ -345,3 +345,25 @@ async def test_a_settle_whose_commit_went_unanswered_is_written_once(database_ur
         assert answer.next_step is not None
         assert await world.counts(campaign) == {"sent": 1}
         assert await world.value("SELECT count(*) FROM $usage_events") == 1
+
+
+async def test_suppressions_that_are_taken_back_in_their_own_batch_do_not_stay(
+    world: World,
+) -> None:
+    campaign = await world.campaign(3)
+    claims = [await world.marked(campaign.request(n)) for n in range(3)]
+    suppress = [("dead0@b.example",), ("dead1@b.example",), ()]
+    endings = [
+        MarkFailed(FailReason.HARD_BOUNCE, "550", attempt_spent=True, suppress=one)
+        for one in suppress
+    ]
+    withdraw = [(), (), tuple(claim.id for claim in claims)]
+    # As a burst of bounces ends in which the last one trips the breaker.
+    answers = await asyncio.gather(
+        *(
+            world.ledger.settle(Settlement(claim.id, claim.token, ending, rows))
+            for claim, ending, rows in zip(claims, endings, withdraw, strict=True)
+        )
+    )
+    assert answers == [Settled()] * 3
+    assert await world.value("SELECT count(*) FROM $suppressions") == 0
