@@ -68,7 +68,14 @@ class InlineContent:
     suppressed: frozenset[str]
 
 
-Content = CampaignContent | InlineContent
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Content that Postgres keeps and we cannot read, such as JSON that is nested too deeply."""
+
+    problem: str
+
+
+Content = CampaignContent | InlineContent | Unreadable
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import assert_never
 
-from campaign_worker.delivery.claims import CampaignContent, Claimed, InlineContent
+from campaign_worker.delivery.claims import CampaignContent, Claimed, InlineContent, Unreadable
 from campaign_worker.delivery.model import Composed, Envelope, Mail, Rendered
 from campaign_worker.delivery.requests import InlineMail
-from campaign_worker.errors import AddressError, PayloadError
+from campaign_worker.errors import AddressError, PayloadError, RenderError
 from campaign_worker.mail import text
 from campaign_worker.mail.address import Address, parse, parse_list
 from campaign_worker.mail.compose_headers import bulk_headers, merged
@@ -78,6 +78,8 @@ class MailComposer:
                 message_id = _message_id(claimed.message_key, sender)
                 mail = _inline_mail(kept, sender, message_id, date)
                 recipients = _mailboxes((*kept.to, *kept.cc, *kept.bcc))
+            case Unreadable(problem):
+                raise RenderError("data", problem)
             case _:
                 assert_never(claimed.content)
         return Composed(_envelope(mail, recipients), build(mail), mail.message_id, mail)

@@ -27,9 +27,9 @@ class Batcher(Generic[Item, Answer]):
     """Collects items and executes them together, one batch at a time; `name` is for the metrics.
 
     `execute` takes a batch and returns an answer per item, in order. It is repeated when the
-    transaction lost a race, and once when the connection broke: repeating it must be safe. When a
-    value was at fault the batch is halved until the item is found that it belongs to, which gets
-    RowRefused; any other error goes to every item.
+    transaction lost a race, and once when the connection broke: repeating it must be safe. While
+    Postgres is away every item is told so. After any other error the batch is halved until the item
+    is found that it belongs to: a bad value is RowRefused, a mistake of ours reaches it as it is.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Batcher(Generic[Item, Answer]):
     async def _settle_batch(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._run([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - every asker gets it, none is left waiting
+        except Exception as error:  # noqa: BLE001 - whoever it belongs to gets it
             refused = fault_of(error) is Fault.DATA
-            if refused and len(batch) > 1:
+            if len(batch) > 1 and not isinstance(error, DatabaseAway):
                 middle = len(batch) // 2
                 await self._settle_batch(batch[:middle])
                 await self._settle_batch(batch[middle:])

@@ -22,6 +22,7 @@ from campaign_worker.delivery.claims import (
     InlineContent,
     MessageState,
     NotYet,
+    Unreadable,
 )
 from campaign_worker.delivery.guard import AppFacts, Go, Skip, Wait, decide
 from campaign_worker.delivery.model import Template
@@ -241,7 +242,11 @@ def _answer(plan: _Plan, confirmed_at: float, loaded: Loaded) -> Claim:
 def _content(plan: _Plan, loaded: Loaded) -> Content:
     row = plan.row
     if row["inline"] is None:
-        return loaded.content(row)
+        try:
+            return loaded.content(row)
+        except (ValueError, RecursionError) as error:
+            # One row's fault: the others of the batch have their mails to send.
+            return Unreadable(f"{type(error).__name__} in the recipient's data or the headers")
     return InlineContent(
         mail=inline_from_json(row["inline"]),
         campaign_id=row["campaign_id"],

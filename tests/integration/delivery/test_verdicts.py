@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from campaign_worker.delivery.model import Accepted, Refusal
 from campaign_worker.errors import SmtpLost, SmtpPhase, SmtpRefused
+from campaign_worker.mail.compose import ComposerOptions, MailComposer
 from campaign_worker.queue.endings import Completed, Deferred, Failed, HandedBack
 from tests.integration.delivery.kit import NOW_MS, Bench, bench_of, job_of
 
@@ -184,3 +186,25 @@ async def test_a_backoff_beyond_all_reason_is_cut_rather_than_refused(
         ending = await bench.run((await bench.world.campaign()).request())
         assert isinstance(ending, Failed)
         assert ending.delay_ms == 31_622_400_000
+
+
+@pytest.mark.parametrize("data", ["9" * 5000, "[" * 3000 + "]" * 3000], ids=["digits", "depth"])
+async def test_data_that_no_program_can_read_fails_its_own_mail_and_no_other_of_its_batch(
+    database_url: str, data: str
+) -> None:
+    composer = MailComposer(ComposerOptions("News <news@example.org>"))
+    async with bench_of(database_url, composer=composer) as bench:
+        campaign = await bench.world.campaign(2)
+        await bench.world.execute(
+            "UPDATE $recipients SET data = $1::jsonb WHERE id = $2",
+            f'{{"a": {data}}}',
+            campaign.recipients[0],
+        )
+        endings = await asyncio.gather(*(bench.run(campaign.request(n)) for n in range(2)))
+        rows = [await bench.world.row(campaign.request(n)) for n in range(2)]
+    assert [type(ending) for ending in endings] == [Failed, Completed]
+    assert [(row["state"], row["reason"]) for row in rows] == [
+        ("failed", "render_error"),
+        ("sent", None),
+    ]
+    assert rows[0]["detail"].endswith("in the recipient's data or the headers")

@@ -126,12 +126,13 @@ async def test_a_postgres_that_is_silent_is_not_asked_twice() -> None:
     assert postgres.batches == [[1]]
 
 
-async def test_a_mistake_of_ours_reaches_everybody_as_it_is() -> None:
-    postgres = Postgres()
-    postgres.errors = [KeyError("ours")]
-    batcher = batcher_over(postgres)
-    answers = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
-    assert [type(one) for one in answers] == [KeyError, KeyError]
+async def test_a_mistake_of_ours_reaches_the_item_that_meets_it_and_no_other() -> None:
+    async def execute(items: Sequence[int]) -> Sequence[str]:
+        return [{1: "one", 3: "three"}[item] for item in items]
+
+    batcher = Batcher("test", execute, Heard())
+    answers = await asyncio.gather(*map(batcher.submit, (1, 2, 3)), return_exceptions=True)
+    assert (answers[0], type(answers[1]), answers[2]) == ("one", KeyError, "three")
 
 
 async def test_an_asker_that_is_gone_disturbs_nobody() -> None:
