@@ -30,6 +30,8 @@ from shutdown import Deadline
 
 _CLOSE_SECONDS = 2.0
 _CAMPAIGNS_SHOWN = 20
+_ID_MAX = 2**63 - 1
+_SHOWN_MAX = 40
 
 _ON_THEIR_WAY = (Standing.DELAYED, Standing.UNDERWAY)
 
@@ -213,6 +215,8 @@ def refuse_an_app_s_campaign(settings: Settings) -> None:
 
 def campaign_number(text: str) -> int:
     """Read a campaign's id. Raises PayloadError."""
-    if not (text.isascii() and text.isdigit()):
-        raise PayloadError("CAMPAIGN_ID", f"must be a number, not {text!r}")
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(_ID_MAX))
+    if not digits or int(text) > _ID_MAX:
+        problem = f"must be a number up to {_ID_MAX}, not {text[:_SHOWN_MAX]!r}"
+        raise PayloadError("CAMPAIGN_ID", problem)
     return int(text)

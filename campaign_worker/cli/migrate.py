@@ -27,8 +27,13 @@ def command() -> None:
         from campaign_worker.storage.migrate import migrate
 
         url = settings.migrate_database_url or settings.database_url
+        own = url != settings.database_url
         report = asyncio.run(
-            migrate(url.get_secret_value(), schema=settings.database_schema),
+            migrate(
+                url.get_secret_value(),
+                schema=settings.database_schema,
+                setting="MIGRATE_DATABASE_URL" if own else "DATABASE_URL",
+            ),
         )
         applied = ", ".join(str(version) for version in report.applied) or "nothing to do"
         stdout().print(f"schema {report.schema}: version {report.version} (applied: {applied})")

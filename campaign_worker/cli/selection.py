@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from campaign_worker.storage.doubts import Selection
 
 _WRONG_USAGE = 2
+_ID_MAX = 2**63 - 1
 
-Rows = Annotated[list[int] | None, typer.Argument(help="Ids of rows, as `list` shows them.")]
-Campaign = Annotated[int | None, typer.Option("--campaign", help="All of this campaign's.")]
+Rows = Annotated[
+    list[int] | None,
+    typer.Argument(min=1, max=_ID_MAX, help="Ids of rows, as `list` shows them."),
+]
+Campaign = Annotated[
+    int | None,
+    typer.Option("--campaign", min=1, max=_ID_MAX, help="All of this campaign's."),
+]
 AllRows = Annotated[bool, typer.Option("--all", help="All that `list` would show.")]
 
 

@@ -61,13 +61,16 @@ def known_migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
-async def migrate(dsn: str, *, schema: str = "campaign_worker") -> MigrationReport:
+async def migrate(
+    dsn: str, *, schema: str = "campaign_worker", setting: str = "DATABASE_URL"
+) -> MigrationReport:
     """Bring the schema to this version. Idempotent; safe when several replicas start at once.
 
-    Raises MigrationError when the schema is somebody else's or was changed behind our back,
-    DatabaseAway when Postgres cannot be reached, CredentialsRefused when it says no.
+    `setting` is the variable that `dsn` came from. Raises MigrationError when the schema is
+    somebody else's or was changed behind our back, DatabaseAway when Postgres cannot be reached,
+    CredentialsRefused when it says no.
     """
-    with translated("MIGRATE_DATABASE_URL"):
+    with translated(setting):
         connection = await asyncpg.connect(
             dsn, timeout=_CONNECT_TIMEOUT_SECONDS, statement_cache_size=0
         )

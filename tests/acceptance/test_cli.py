@@ -90,6 +90,51 @@ async def test_migrate_says_that_postgres_is_away_and_hides_the_password() -> No
     assert "hidden-word" not in result.stdout + result.stderr
 
 
+async def test_migrate_names_the_variable_whose_database_refuses_it(database_url: str) -> None:
+    absent = database_url.rpartition("/")[0] + "/there-is-none"
+    plain = await run_cli("migrate", env={"DATABASE_URL": absent})
+    direct = await run_cli(
+        "migrate", env={"DATABASE_URL": database_url, "MIGRATE_DATABASE_URL": absent}
+    )
+    assert (plain.code, direct.code) == (77, 77)
+    assert plain.stderr.startswith("campaign-worker: DATABASE_URL: ")
+    assert direct.stderr.startswith("campaign-worker: MIGRATE_DATABASE_URL: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("enqueue", "none"),
+        ("pause", "²"),
+        ("resume", "9223372036854775808"),
+        ("enqueue", "9" * 5000),
+    ],
+)
+async def test_what_is_no_campaigns_number_is_said_before_anything_is_connected(
+    command: str, number: str
+) -> None:
+    result = await run_cli(command, number, env=NOWHERE)
+    assert result.code == 1
+    assert "campaign-worker: CAMPAIGN_ID: must be a number up to 9223372036854775807" in (
+        result.stderr
+    )
+    assert len(result.stderr) < 200
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("in-doubt", "list", "--campaign", "9223372036854775808"),
+        ("in-doubt", "mark-sent", "9223372036854775808"),
+        ("failed", "retry", "1", "0"),
+    ],
+)
+async def test_what_is_no_id_of_a_row_or_campaign_is_wrong_usage(words: tuple[str, ...]) -> None:
+    result = await run_cli(*words, env=NOWHERE)
+    assert result.code == 2
+    assert "Error: Invalid value for" in result.stderr
+
+
 async def test_check_says_what_is_wrong_and_how_to_mend_it() -> None:
     port = str(free_port())
     result = await run_cli("check", env={**NOWHERE, "PORT": port})
