@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 import redis.asyncio as aioredis
+import structlog
 
 from campaign_worker.errors import RedisAway
 from campaign_worker.mail.compose import normalize
@@ -39,6 +40,11 @@ from campaign_worker.web import Handler
 from metrics import Listener
 from shutdown import Deadline, StartStop
 
+log = structlog.get_logger(__name__)
+
+_LINKS_SECONDS = 2.0
+"""What a start waits for links; without Postgres their copies in Redis have to do."""
+
 _EVENTS = "events"
 _UNSUBSCRIBES = "unsubscribes"
 
@@ -62,7 +68,7 @@ class TrackingParts:
         self.unsubscribes = Recorder(_UNSUBSCRIBES, leavers, leaver_stream, listener)
         self._leaver_drain = StreamDrain(_UNSUBSCRIBES, leaver_stream, leavers, listener)
         open_drain = StreamDrain(_EVENTS, open_stream, opens, listener)
-        destinations = Destinations(
+        self._destinations = Destinations(
             PostgresLinks(database),
             RedisLinks(redis, links_key(prefix)),
             lambda: self.events.store_away,
@@ -71,7 +77,7 @@ class TrackingParts:
             Keyring(settings.tracking_signing_keys),
             self.events,
             self.unsubscribes,
-            destinations,
+            self._destinations,
             Limits(
                 RateLimit(settings.tracking_limit_per_link),
                 RateLimit(settings.tracking_limit_per_client),
@@ -83,7 +89,7 @@ class TrackingParts:
             listener,
         )
         self.services: Sequence[StartStop] = (
-            destinations,
+            self._destinations,
             Drainer(self._leaver_drain),
             Drainer(open_drain),
             Retention(PostgresArchive(database), settings.tracking_retention_days),
@@ -101,9 +107,11 @@ class TrackingParts:
             await self._leaver_drain.run()
 
     async def start(self) -> None:
-        """Start what runs in the background."""
+        """Start what runs in the background, and read the links, so that readers are led on."""
         for service in self.services:
             await service.start()
+        if not await self._destinations.complete(_LINKS_SECONDS):
+            log.warning("tracking", problem="links were not read yet: their copies in Redis serve")
 
     async def close(self, deadline: Deadline) -> None:
         """Secure what is in memory; after the last request, before the stores are closed."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Final
 from urllib.parse import quote
 
@@ -26,6 +28,9 @@ ALL_SECONDS: Final = 0.1
 LINKS_KEPT: Final = 20_000
 PAGE: Final = 1000
 EVERY_SECONDS: Final = 1.0
+FIRST_PAUSE_SECONDS: Final = 0.05
+LOOKS_BEHIND: Final = 5
+"""For so many looks a link may be committed after one with a greater id, and is found still."""
 
 # All that RFC 3986 lets stand in a URL, and %, which is there already.
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
@@ -48,7 +53,9 @@ class Destinations(StartStop):
         self._store_away = store_away
         self._every_seconds = every_seconds
         self._known: dict[int, str] = {}
-        self._last = 0
+        self._uncopied: dict[int, str] = {}
+        self._lasts = deque([0], maxlen=LOOKS_BEHIND)
+        self._complete = asyncio.Event()
         self._asked: dict[int, asyncio.Task[str | None]] = {}
         self._follower: asyncio.Task[None] | None = None
 
@@ -78,6 +85,14 @@ class Destinations(StartStop):
             return None
         self._keep({link_id: url})
         return self._known[link_id]
+
+    async def complete(self, within_seconds: float) -> bool:
+        """Wait until every link has been read from Postgres once; False: not in that time."""
+        try:
+            async with asyncio.timeout(within_seconds):
+                return await self._complete.wait()
+        except TimeoutError:
+            return False
 
     async def _start(self) -> None:
         self._follower = asyncio.create_task(self._follow(), name="new links")
@@ -113,27 +128,44 @@ class Destinations(StartStop):
             return None
 
     async def _follow(self) -> None:
+        pause_seconds = min(FIRST_PAUSE_SECONDS, self._every_seconds)
         while True:
             try:
-                while await self._take_page():
-                    pass
+                await self._look()
+                self._complete.set()
+                pause_seconds = self._every_seconds
+                await self._copy()
             except Away as error:
                 log.debug("tracking", problem="new links were not read", error=str(error))
             except Exception:
                 log.exception("tracking")
-            await asyncio.sleep(self._every_seconds)
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, self._every_seconds)
 
-    async def _take_page(self) -> bool:
-        """Take in the links that are new since the last look; whether there may be more."""
-        links = await self._links.after(self._last, PAGE, LINKS_KEPT)
-        if links:
+    async def _look(self) -> None:
+        """Take in the links that are new since a few looks ago."""
+        last, links = self._lasts[0], None
+        while links is None or len(links) == PAGE:
+            links = await self._links.after(last, PAGE, LINKS_KEPT)
             self._keep(links)
+            last = max(links, default=last)
+        if not self._complete.is_set():
+            # From the next look on one page of those long there is read again, not all.
+            self._lasts[0] = max(0, last - PAGE)
+        self._lasts.append(last)
+
+    async def _copy(self) -> None:
+        """Copy to Redis what is not there yet."""
+        while self._uncopied:
+            links = dict(islice(self._uncopied.items(), PAGE))
             await self._copies.keep(links)
-            self._last = max(links)
-        return len(links) == PAGE
+            for link_id in links:
+                self._uncopied.pop(link_id, None)
 
     def _keep(self, links: Mapping[int, str]) -> None:
         for link_id, url in links.items():
-            self._known[link_id] = quote(url, safe=_SAFE)
-        for link_id in list(self._known)[: max(0, len(self._known) - LINKS_KEPT)]:
+            if link_id not in self._known:
+                self._known[link_id] = self._uncopied[link_id] = quote(url, safe=_SAFE)
+        for link_id in list(islice(self._known, max(0, len(self._known) - LINKS_KEPT))):
             del self._known[link_id]
+            self._uncopied.pop(link_id, None)

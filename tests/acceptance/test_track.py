@@ -17,6 +17,7 @@ from campaign_worker.tracking.urls import TrackingUrls
 from tests.acceptance.process import WorkerProcess
 from tests.acceptance.site import Site, SiteMaker
 from tests.fixtures.mailed import Mailed, seed
+from tests.fixtures.proxy import TcpProxy
 from tests.support import eventually
 
 SECRET = "signing-secret-of-this-test-0123456789"
@@ -113,6 +114,24 @@ async def test_it_starts_without_postgres_and_gives_it_later_what_it_was_asked(
     await eventually(lambda: _has(site, mailed, 3), 20)
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0
+
+
+async def test_whoever_clicks_as_soon_as_it_is_ready_is_led_on(
+    make_site: SiteMaker, database_url: str
+) -> None:
+    async with TcpProxy(database_url) as proxy:
+        # Redis answers long before Postgres, and does not know the link.
+        proxy.hold_replies()
+        site = make_site(database_url=proxy.url, secrets=(SECRET,), env=KEYS)
+        mailed = await seed(database_url, 1, links=1)
+        worker = site.start("tracker", command="track")
+        await asyncio.wait_for(proxy.held_reply.wait(), 20)
+        asyncio.get_running_loop().call_later(0.5, proxy.pass_all)
+        await worker.ready()
+        click = URLS.click(mailed.messages[0], link_id=mailed.links[0])
+        assert await asked(worker, click) == 302
+        worker.send(signal.SIGTERM)
+        assert await worker.ended() == 0
 
 
 async def _has(site: Site, mailed: Mailed, count: int) -> bool:
