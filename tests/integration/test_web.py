@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from campaign_worker.state import Lifecycle, WorkerState
 from campaign_worker.web import Health, WebServer, listening_sockets
 from metrics import Exposition, PrometheusListener
 from shutdown.testing import stress
+from tests.support import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -101,6 +103,29 @@ async def test_a_worker_that_is_stopped_while_starting_is_never_healthy(
     worker.lifecycle.to(WorkerState.DRAINING)
 
     assert (await client.get("/health"))[0] == 503
+
+
+async def image_s_health_check(port: int) -> int:
+    """Return the exit code of what the Dockerfile's HEALTHCHECK runs."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "campaign_worker.healthcheck"), env={"PORT": str(port)}
+    )
+    async with asyncio.timeout(20):
+        return await process.wait()
+
+
+async def test_the_image_s_health_check_says_what_health_says(
+    client: Client, worker: Worker
+) -> None:
+    codes = [await image_s_health_check(client._server.port)]
+    for state in (WorkerState.READY, WorkerState.DRAINING, WorkerState.STOPPED):
+        worker.lifecycle.to(state)
+        codes.append(await image_s_health_check(client._server.port))
+    assert codes == [1, 0, 0, 1]
+
+
+async def test_the_image_s_health_check_fails_where_nobody_answers() -> None:
+    assert await image_s_health_check(free_port()) == 1
 
 
 async def test_ready_is_200_only_while_jobs_are_taken(client: Client, worker: Worker) -> None:

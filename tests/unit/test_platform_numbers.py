@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,13 @@ def test_the_process_is_told_the_window_that_the_platform_grants(
     assert readme_variables["RAILWAY_DEPLOYMENT_DRAINING_SECONDS"] == str(DRAIN_SECONDS)
 
 
-def test_readme_names_the_service_variables(readme_variables: dict[str, str]) -> None:
-    assert readme_variables["RAILWAY_DEPLOYMENT_OVERLAP_SECONDS"] == str(OVERLAP_SECONDS)
+def test_readme_names_the_service_variables(
+    readme_variables: dict[str, str], railway_json: dict[str, Any], railway_py: dict[str, Any]
+) -> None:
+    overlap = railway_py["variables"]["RAILWAY_DEPLOYMENT_OVERLAP_SECONDS"]["value"]
+    assert readme_variables["RAILWAY_DEPLOYMENT_OVERLAP_SECONDS"] == overlap == str(OVERLAP_SECONDS)
     assert readme_variables["RAILWAY_HEALTHCHECK_TIMEOUT_SEC"] == str(HEALTH_TIMEOUT_SECONDS)
+    assert readme_variables["RAILWAY_DOCKERFILE_PATH"] == railway_json["build"]["dockerfilePath"]
     assert f"deploy.healthcheckPath {HEALTH_PATH}" in (ROOT / "README.md").read_text()
 
 
@@ -91,6 +96,22 @@ def test_the_image_starts_python_without_a_shell(dockerfile: str) -> None:
     command = re.findall(r"^CMD (.*)$", dockerfile, re.MULTILINE)[-1]
     assert json.loads(command) == ["campaign-worker", "run"]
     assert not re.search(r"^ENTRYPOINT", dockerfile, re.MULTILINE)
+
+
+def test_the_image_asks_the_worker_itself_whether_it_is_well(dockerfile: str) -> None:
+    last_stage = dockerfile.rsplit("\nFROM ", 1)[1]
+    (command,) = re.findall(r"^HEALTHCHECK .*\bCMD (\[.*\])$", last_stage, re.MULTILINE)
+    program, _, module = json.loads(command)
+    assert (program, module) == ("python", "campaign_worker.healthcheck")
+    assert find_spec(module) is not None
+
+
+def test_the_image_is_slim_and_leaves_its_tools_behind(dockerfile: str) -> None:
+    stages = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert len(stages) == 2
+    assert stages[0] == stages[1]
+    assert stages[1].endswith("-slim")
+    assert "pip" not in dockerfile.rsplit("\nFROM ", 1)[1]
 
 
 def test_the_image_runs_as_somebody_without_rights(dockerfile: str) -> None:

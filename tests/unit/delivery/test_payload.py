@@ -18,8 +18,15 @@ from campaign_worker.errors import PayloadError
 WHOLE = {"to": "a@b.cc", "subject": "s", "text": "t"}
 
 
-def read(data: Any, name: str = SEND_EMAIL, *, job_id: str = "7", timestamp_ms: int = 9) -> Request:
-    return parse(name, data, queue="campaign", job_id=job_id, timestamp_ms=timestamp_ms)
+def read(
+    data: Any,
+    name: str = SEND_EMAIL,
+    *,
+    queue: str = "campaign",
+    job_id: str = "7",
+    timestamp_ms: int = 9,
+) -> Request:
+    return parse(name, data, queue=queue, job_id=job_id, timestamp_ms=timestamp_ms)
 
 
 def read_inline(**data: Any) -> InlineRequest:
@@ -233,12 +240,13 @@ def test_a_mail_without_a_key_is_known_by_queue_job_and_time() -> None:
         request.key
         for request in (
             read(base),
+            read(base, queue="news"),
             read(base, job_id="8"),
             read(base, timestamp_ms=10),
         )
         if isinstance(request, InlineRequest)
     }
-    assert len(keys) == 3
+    assert len(keys) == 4
     assert read(base) == read(base)
 
 
