@@ -259,15 +259,10 @@ def _on_worker_error(error: BaseException) -> None:
 
 
 def _on_job_failed(job: Job, error: BaseException, _previous: str) -> None:
+    if isinstance(error, PayloadError | MailNotSent):
+        return  # the processor has said which field, or whose mail
     about = {"job_id": job.id, "queue": job.queue_name, "attempt": job.attempts_made}
-    match error:
-        case PayloadError():
-            return  # the processor has said which field
-        case MailNotSent(outcome=outcome):
-            # The detail quotes the server, who may quote the mail: row and job have it.
-            log.warning("job failed", outcome=outcome, **about)
-        case _:
-            log.error("job failed", kind=type(error).__name__, exc_info=error, **about)
+    log.error("job failed", kind=type(error).__name__, exc_info=error, **about)
 
 
 def _setting_of(transport: str) -> str:

@@ -96,7 +96,7 @@ class MailProcessor:
         """Take one request of a job to its outcome. Raises PayloadError."""
         with structlog.contextvars.bound_contextvars(**_context(job, request)):
             outcome = await self._deliver(job, request, signal)
-            log.debug("mail ended", outcome=type(outcome).__name__)
+            _tell(outcome)
             return outcome
 
     async def _deliver(self, job: JobView, request: Request, signal: Signal) -> Outcome:
@@ -181,6 +181,31 @@ class MailProcessor:
                 return Failed(MailNotSent("in_doubt", detail), retry=False)
             case _:
                 assert_never(outcome)
+
+
+def _tell(outcome: Outcome) -> None:
+    """Write the line of one mail: above debug only where it did not go out, and nobody is away."""
+    match outcome:
+        case outcomes.Rejected(reason):
+            said = reason
+        case outcomes.Failed(exhausted=exhausted):
+            said = "exhausted" if exhausted else "failed"
+        case outcomes.InDoubt(resend=False):
+            said = "in_doubt"
+        case (
+            outcomes.Sent()
+            | outcomes.Skipped()
+            | outcomes.Deferred()
+            | outcomes.Busy()
+            | outcomes.Interrupted()
+            | outcomes.InDoubt()
+        ):
+            log.debug("mail ended", outcome=type(outcome).__name__)
+            return
+        case _:
+            assert_never(outcome)
+    # The detail quotes the server, who may quote the mail: row and job have it.
+    log.warning("mail not sent", outcome=said)
 
 
 def _attempts(job: JobView) -> int:

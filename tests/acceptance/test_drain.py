@@ -127,7 +127,7 @@ async def test_a_window_shorter_than_the_mails_hands_back_what_has_not_begun(sit
     verdict = await site.finished(campaign, 5)
     assert time.monotonic() - left < 2.0, "the rival did not start at once"
     assert verdict == two_thirds_sent_the_rest_in_doubt()
-    told = rival.records("job failed")
+    told = rival.records("mail not sent")
     assert [one["outcome"] for one in told] == ["in_doubt"] * 4
 
 
