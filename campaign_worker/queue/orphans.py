@@ -46,6 +46,10 @@ async def return_orphans(
             continue
         if reply >= 0:
             on_returned(job_id)
-    marker = protocol.restore_marker()
     if flat:
-        await link.call(marker.script, marker.keys)
+        marker = protocol.restore_marker()
+        try:
+            await link.call(marker.script, marker.keys)
+        except ResponseError as error:
+            # Only a hint: a full Redis refuses it, and still lets jobs finish.
+            on_error(error)

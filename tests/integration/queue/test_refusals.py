@@ -147,6 +147,20 @@ async def test_a_full_redis_keeps_the_locks_of_running_jobs(unwilling: Unwilling
     assert await unwilling.queue.counts() == {"completed": 1}
 
 
+async def test_a_worker_comes_back_to_a_full_redis_and_its_jobs_end(unwilling: Unwilling) -> None:
+    held = Held()
+    worker = worker_at(unwilling, held)
+    await unwilling.queue.add(2)
+    await held.running.wait()
+    await unwilling.refuse("full")
+    await unwilling.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    worker.quiet()
+    held.go.set()
+    await eventually(lambda: worker.active_jobs == 0)
+    await worker.close()
+    assert await unwilling.queue.counts() == {"completed": 1, "waiting": 1}
+
+
 @pytest.mark.parametrize("why", ["full", "no replicas", "disk", "replica"])
 async def test_a_producer_says_that_a_redis_is_away_which_takes_no_writes(
     unwilling: Unwilling, why: str
