@@ -11,7 +11,7 @@ from campaign_worker.errors import PayloadError
 from campaign_worker.queue import nodenames
 from campaign_worker.queue.endings import Completed, Failed
 from campaign_worker.queue.jobcalls import JobCalls
-from campaign_worker.queue.jobopts import STORED, from_stored
+from campaign_worker.queue.jobopts import STORED, bounded, from_stored
 from campaign_worker.queue.jsonvalue import from_json
 
 if TYPE_CHECKING:
@@ -240,7 +240,10 @@ def _integer(value: Any) -> int:
     if value is None:
         return 0
     try:
-        return int(value or 0)
+        return int(bounded(int(value or 0)))
+    except OverflowError:
+        # An infinity, as JavaScript reads 1e999.
+        return int(bounded(value))
     except (TypeError, ValueError):
         return 0
 

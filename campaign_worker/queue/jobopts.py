@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+#: JavaScript's greatest whole number: beyond it nobody who reads a job counts exactly.
+GREATEST = 2**53 - 1
+
 #: Short option names of the hash and their long ones (BullMQ, job.ts: optsDecodeMap).
 LONG_NAMES = {
     "fpof": "failParentOnFailure",
@@ -19,6 +22,11 @@ SHORT_NAMES = {long: short for short, long in LONG_NAMES.items()}
 _TELEMETRY = {"tm": "metadata", "omc": "omitContext"}
 #: Stored names that are not those of apps.
 STORED = LONG_NAMES.keys() | _TELEMETRY.keys()
+
+
+def bounded(number: float) -> float:
+    """Bring a number that somebody wrote into a job to what scripts can be given; NaN is much."""
+    return max(-GREATEST, min(GREATEST, number))
 
 
 def from_stored(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from campaign_worker.queue.control import (
     is_named,
 )
 from campaign_worker.queue.endings import Completed, Deferred, Ending, Failed, HandedBack
+from campaign_worker.queue.jobopts import bounded
 from campaign_worker.queue.jsonvalue import clean_text, to_json
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class TryAgain:
     """The attempt failed and is counted; another one after `delay_ms` (0: at once)."""
 
     error: BaseException
+    reason: str
     fields: list[str]
     delay_ms: int
 
@@ -80,7 +82,7 @@ async def decide(ending: Ending, job: Job, options: WorkerOptions) -> Move:
         case Completed(value):
             try:
                 return Complete(value, to_json(value))
-            except ValueError as error:
+            except Exception as error:  # noqa: BLE001 - a value may have code of its own
                 return await decide(Failed(error), job, options)
         case Deferred(until_ms):
             return PutOff(int(until_ms))
@@ -96,12 +98,12 @@ async def _after_failure(ending: Failed, job: Job, options: WorkerOptions) -> Mo
     error = ending.error
     if is_named(error, *MOVED):
         return LeaveAlone()
-    reason = clean_text(str(error))
+    reason = _text(error)
     if is_named(error, RATE_LIMIT) or reason == RATE_LIMIT_MESSAGE:
         return GiveBack("rate limited", limited=True)
     fields = ["failedReason", reason, "stacktrace", to_json(_traces(job, error))]
     if ending.retry and ending.delay_ms is not None:
-        return TryAgain(error, fields, max(0, ending.delay_ms))
+        return TryAgain(error, reason, fields, max(0, ending.delay_ms))
     if not ending.retry or not _may_retry(job, error, options):
         return Fail(error, reason, fields)
     try:
@@ -111,7 +113,14 @@ async def _after_failure(ending: Failed, job: Job, options: WorkerOptions) -> Mo
         return await _after_failure(Failed(fault, retry=False), job, options)
     if delay_ms is None:
         return Fail(error, reason, fields)
-    return TryAgain(error, fields, delay_ms)
+    return TryAgain(error, reason, fields, delay_ms)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return clean_text(str(error))
+    except Exception:  # noqa: BLE001 - an error of foreign code may not even say what it is
+        return type(error).__name__
 
 
 def _may_retry(job: Job, error: BaseException, options: WorkerOptions) -> bool:
@@ -128,4 +137,4 @@ def _traces(job: Job, error: BaseException) -> list[str]:
     if limit == 0:
         return []
     traces = [*job.stacktrace, clean_text("".join(traceback.format_exception(error)))]
-    return traces[-int(limit) :] if isinstance(limit, int | float) else traces
+    return traces[-int(bounded(limit)) :] if isinstance(limit, int | float) else traces

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaign_worker.errors import SettingsError, UnsupportedOption
 from campaign_worker.queue.connection import ConnectionSpec
+from campaign_worker.queue.jobopts import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -91,8 +92,8 @@ class WorkerOptions:
     job_timeout_ms: int | None = None
     drain_delay_seconds: float = 5
     maximum_rate_limit_delay_ms: int = 30_000
-    keep_completed: Mapping[str, int] | None = None
-    keep_failed: Mapping[str, int] | None = None
+    keep_completed: Mapping[str, float] | None = None
+    keep_failed: Mapping[str, float] | None = None
     limiter: Limiter | None = None
     backoff_strategy: BackoffStrategy | None = None
     repeat_strategy: RepeatStrategy | None = None
@@ -158,7 +159,7 @@ def check_processor(processor: object) -> None:
         raise SettingsError("processor", "must be an async function")
 
 
-def keep_jobs(value: Any) -> Mapping[str, int] | None:
+def keep_jobs(value: Any) -> Mapping[str, float] | None:
     """Normalise removeOnComplete/removeOnFail to `{count, age, limit}`; None when unset.
 
     True removes at once, False keeps all, a number keeps that many (BullMQ: getKeepJobs).
@@ -169,9 +170,10 @@ def keep_jobs(value: Any) -> Mapping[str, int] | None:
         case bool():
             return {"count": 0 if value else -1}
         case int() | float():
-            return {"count": int(value)}
+            return {"count": int(bounded(value))}
         case dict():
-            return value
+            given = {name: value[name] for name in ("count", "age", "limit") if name in value}
+            return {n: bounded(v) if isinstance(v, int | float) else v for n, v in given.items()}
         case _:
             raise SettingsError("removeOnComplete/removeOnFail", "must be a bool, number or object")
 

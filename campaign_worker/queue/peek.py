@@ -35,14 +35,16 @@ async def waiting_jobs(
         start = 0
         while seen < limit:
             size = min(_PAGE, limit - seen)
-            ids = await _ids(client, keys.of(kind), kind, start, size)
-            if not ids:
+            entries = await _entries(client, keys.of(kind), kind, start, size)
+            if not entries:
                 break
-            start, seen = start + len(ids), seen + len(ids)
+            start, seen = start + len(entries), seen + len(entries)
+            # bullmq 4 keeps its marker among the jobs.
+            ids = [entry for entry in entries if not entry.startswith("0:")]
             yield await _jobs(client, keys, ids)
 
 
-async def _ids(
+async def _entries(
     client: redis.asyncio.Redis, key: str, kind: str, start: int, size: int
 ) -> list[str]:
     if kind in _LISTS:
@@ -51,9 +53,7 @@ async def _ids(
         found = list(reversed(await reply))
     else:
         found = await _answer(client.zrange(key, start, start + size - 1))
-    ids = [one.decode() if isinstance(one, bytes) else one for one in found]
-    # bullmq 4 keeps its marker among the jobs.
-    return [one for one in ids if not one.startswith("0:")]
+    return [one.decode() if isinstance(one, bytes) else one for one in found]
 
 
 async def _jobs(

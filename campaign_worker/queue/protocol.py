@@ -287,7 +287,7 @@ class Protocol:
         before, nothing, after = whole.partition(msgpack.packb("token") + msgpack.packb(None))
         return before + nothing[:-1], after
 
-    def _keep(self, of_job: Any, of_worker: Mapping[str, int] | None) -> Mapping[str, int]:
+    def _keep(self, of_job: Any, of_worker: Mapping[str, float] | None) -> Mapping[str, float]:
         own = keep_jobs(of_job) if isinstance(of_job, bool | int | float | dict) else None
         if own is not None:
             return own

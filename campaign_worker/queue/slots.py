@@ -286,7 +286,7 @@ class Slots:
                 self._report.emit("completed", job, move.value, "active")
             case Fail() | TryAgain():
                 active.outcome = "failed" if isinstance(move, Fail) else "retried"
-                job.failed_reason = str(move.error)
+                job.failed_reason = move.reason
                 job.attempts_made += 1
                 self._report.emit("failed", job, move.error, "active")
             case PutOff() | LeaveAlone():
