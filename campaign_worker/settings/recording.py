@@ -41,7 +41,7 @@ class RecordingSettings(Base):
         ge=0,
         le=1_000_000_000,
         description="The same for one client (an IPv4 address, or a /64 of IPv6) in each process; "
-        "image proxies of mailbox providers are exempt. 0: without limit.",
+        "unsubscribes and image proxies of mailbox providers are exempt. 0: without limit.",
     )
     tracking_retention_days: Annotated[int, About(unit="days", example="90")] = Field(
         default=365,

@@ -21,7 +21,7 @@ from campaign_worker.quick import Answered, Asked
 from campaign_worker.tracking.answers import Answer
 from campaign_worker.tracking.classify import EventKind, Hit, Visitor, classify
 from campaign_worker.tracking.clients import ClientHashes, client_address, limited_as
-from campaign_worker.tracking.destinations import Destinations
+from campaign_worker.tracking.destinations import ALL_SECONDS, Destinations
 from campaign_worker.tracking.events import (
     Secured,
     TrackingEvent,
@@ -44,7 +44,11 @@ RETRY_AFTER_SECONDS: Final = 30
 
 # One transparent dot; GIF89a, the smallest that every mail program draws.
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-_PICTURE = Answer(HTTPStatus.OK, {"Content-Type": "image/gif"}, _GIF)
+_IMAGE: Final = {"Content-Type": "image/gif"}
+# For whoever counts requests against events, as what answers.py says of one that is unsecured.
+_LIMITED: Final = {"Tracking": "limited"}
+_PICTURE = Answer(HTTPStatus.OK, _IMAGE, _GIF)
+_PICTURE_LIMITED = Answer(HTTPStatus.OK, _IMAGE | _LIMITED, _GIF)
 _NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, {"Content-Type": "text/plain"}, b"not found\n")
 _READS = ("GET", "HEAD")
 _NO_METHOD = Answer(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
@@ -137,7 +141,8 @@ class TrackingRoutes:
         token = self._token(TokenKind.OPEN, rest[:-4]) if rest.endswith(".gif") else None
         if token is None:
             return _NOT_FOUND, None
-        return _PICTURE, self._recorded(asked, EventKind.OPEN, token, rest)
+        recorded = self._recorded(asked, EventKind.OPEN, token, rest)
+        return _PICTURE_LIMITED if recorded is None else _PICTURE, recorded
 
     async def _click(self, request: web.BaseRequest, rest: str) -> web.StreamResponse:
         if request.method not in _READS:
@@ -145,6 +150,7 @@ class TrackingRoutes:
         token = self._token(TokenKind.CLICK, rest)
         if token is None:
             return self._page(request, Page.GONE)
+        until = asyncio.get_running_loop().time() + ALL_SECONDS
         try:
             url = await self._destination(token)
         except DatabaseAway:
@@ -154,13 +160,16 @@ class TrackingRoutes:
             self._refused(EventKind.CLICK, "unknown_link")
             return self._page(request, Page.GONE)
         answer, recorded = self._clicked(_asked(request), rest, token, url)
-        return answer.to(request, None if recorded is None else await recorded)
+        return answer.to(request, None if recorded is None else await _by(until, recorded))
 
     def _clicked(
         self, asked: Asked, rest: str, token: Token, url: str
     ) -> tuple[Answer, asyncio.Future[Secured] | None]:
         recorded = self._recorded(asked, EventKind.CLICK, token, rest)
-        return Answer(HTTPStatus.FOUND, {"Location": url}), recorded
+        headers = {"Location": url}
+        return Answer(
+            HTTPStatus.FOUND, headers | _LIMITED if recorded is None else headers
+        ), recorded
 
     async def _destination(self, token: Token) -> str | None:
         if token.link_id is None:
@@ -199,10 +208,11 @@ class TrackingRoutes:
         headers = asked.headers
         address = client_address(asked.peer, headers, self._clients.trusted_header)
         verdict = classify(Hit(kind, asked.method, headers, address))
-        # A proxy asks for millions of readers from a few addresses.
-        alone = address is not None and verdict.visitor is not Visitor.PRIVACY_PROXY
+        # A proxy asks for millions of readers from a few addresses, as does a provider that posts
+        # their unsubscribes; and no crowd of readers behind one address keeps anybody from leaving.
+        alone = verdict.visitor is not Visitor.PRIVACY_PROXY and kind is not EventKind.UNSUBSCRIBE
         if not self._limits.per_token.allows(text) or (
-            alone and address and not self._limits.per_client.allows(limited_as(address))
+            address and alone and not self._limits.per_client.allows(limited_as(address))
         ):
             self._refused(kind, "limited")
             return None
@@ -240,6 +250,13 @@ class TrackingRoutes:
 
 def _asked(request: web.BaseRequest) -> Asked:
     return Asked(request.method, request.headers, request.remote)
+
+
+async def _by(until: float, recorded: asyncio.Future[Secured]) -> Secured:
+    """Say where an event is; of whoever waited for a destination, it takes what is left."""
+    left_seconds = max(0.0, until - asyncio.get_running_loop().time())
+    await asyncio.wait({recorded}, timeout=left_seconds)
+    return recorded.result() if recorded.done() else Secured.UNSECURED
 
 
 async def _asks_to_unsubscribe(request: web.BaseRequest) -> bool:

@@ -215,11 +215,13 @@ async def test_a_loop_fills_no_table_and_its_reader_still_arrives(
 ) -> None:
     sent = await tracked.sent()
     async with site_of(world.database, redis_url, prefix, tracking_limit_per_link=3) as site:
-        for _ in range(10):
+        for turn in range(10):
             reply = await site.get(site.urls.click(sent.id, destination=SHOP))
             assert (reply.status, reply.headers["location"]) == (302, SHOP)
+            assert reply.headers.get("tracking") == ("limited" if turn >= 3 else None)
         assert refused(site) == [("click", "limited")] * 7
-        assert (await site.get(site.urls.open(sent.id))).status == 200
+        reply = await site.get(site.urls.open(sent.id))
+        assert (reply.status, reply.headers.get("tracking")) == (200, None)
     assert await tracked.counts(sent) == {
         "open": 1, "click": 3, "unique_open": 1, "unique_click": 1,
     }  # fmt: skip
@@ -233,8 +235,10 @@ async def test_one_client_is_limited_and_the_proxy_of_a_mailbox_provider_is_not(
     async with site_of(world.database, redis_url, prefix, tracking_limit_per_client=2) as site:
         for sent in mails:
             await site.get(site.urls.open(sent.id), headers=GMAIL)
-        for sent in mails:
-            await site.get(site.urls.open(sent.id))
+        marks = [
+            (await site.get(site.urls.open(sent.id))).headers.get("tracking") for sent in mails
+        ]
+        assert marks == [None, None, "limited", "limited", "limited"]
         assert refused(site) == [("open", "limited")] * 3
     assert await tracked.counts(mails[0]) == {"open": 7, "unique_open": 5}
 

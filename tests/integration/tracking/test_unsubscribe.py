@@ -119,6 +119,24 @@ async def test_looking_at_the_page_changes_nothing(
     assert await tracked.world.rows("SELECT * FROM $suppressions") == []
 
 
+async def test_no_crowd_behind_one_address_keeps_anybody_from_leaving(
+    tracked: Tracked, redis_url: str, prefix: str
+) -> None:
+    campaign = await tracked.world.campaign(3)
+    mails = [await tracked.sent(campaign, index) for index in range(3)]
+    one = {"tracking_limit_per_client": 1, "tracking_limit_per_link": 1}
+    async with site_of(tracked.world.database, redis_url, prefix, **one) as site:
+        for sent in mails:
+            await site.get(site.urls.open(sent.id))
+        for sent in mails:
+            url = site.urls.unsubscribe(sent.id)
+            assert (await site.ask("POST", url, headers=PROVIDER, **_form())).status == 200
+            assert await unsubscribed(tracked.world, sent)
+        # A loop is not recorded for ever, and is not told that it was.
+        assert (await site.ask("POST", url, headers=PROVIDER, **_form())).status == 503
+    assert await tracked.counts(mails[0]) == {"open": 1, "unique_open": 1, "unsubscribed": 3}
+
+
 async def test_the_page_has_a_button_that_posts_what_providers_post(
     site: Site, tracked: Tracked
 ) -> None:
