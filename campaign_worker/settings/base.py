@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
 
-from pydantic import AliasChoices, AliasGenerator, ValidationError
+from pydantic import AliasChoices, AliasGenerator, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -21,6 +22,7 @@ from pydantic_settings import (
 
 from campaign_worker.errors import InvalidSettings, SettingsError
 from campaign_worker.settings.kinds import About, Wrong
+from campaign_worker.settings.misnamed import misnamed
 
 NAMED_TRANSPORTS = "SMTP_URL_<NAME>"
 _TRANSPORT = re.compile(r"SMTP_URL_(.+)")
@@ -71,6 +73,8 @@ class Base(BaseSettings):
         env_file_encoding="utf-8",
     )
 
+    _misnamed: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -92,11 +96,22 @@ class Base(BaseSettings):
         """
         arguments = cast("dict[str, Any]", {"_env_file": env_file, **values})
         try:
-            return cls(**arguments)
+            doubted = _misnamed(cls, env_file, values)
+            settings = cls(**arguments)
         except ValidationError as found:
-            raise InvalidSettings(_problems(cls, found)) from None
+            raise InvalidSettings(_problems(cls, found, doubted)) from None
         except (UnicodeDecodeError, OSError) as error:
             raise InvalidSettings((_unreadable(env_file, error),)) from None
+        settings._misnamed.update(doubted)
+        return settings
+
+    @property
+    def misnamed(self) -> tuple[str, ...]:
+        """What was set and is no setting, but nearly one: a sentence each."""
+        return tuple(
+            f"{name}: is no setting, and does nothing; is {meant} meant?"
+            for meant, name in self._misnamed.items()
+        )
 
     def __str__(self) -> str:
         """Return the masked form, as repr does."""
@@ -120,10 +135,15 @@ def transport_name(variable: str) -> str:
 
 def variable_of(attribute: str, field: FieldInfo) -> str:
     """Return the variable that sets an attribute (the first, where there are several)."""
+    return variables_of(attribute, field)[0]
+
+
+def variables_of(attribute: str, field: FieldInfo) -> tuple[str, ...]:
+    """Return all variables that set an attribute, the strongest first."""
     alias = field.validation_alias
     if isinstance(alias, AliasChoices):
-        return str(alias.choices[0])
-    return alias if isinstance(alias, str) else attribute.upper()
+        return tuple(str(choice) for choice in alias.choices)
+    return (alias if isinstance(alias, str) else attribute.upper(),)
 
 
 def about(field: FieldInfo) -> About:
@@ -131,10 +151,28 @@ def about(field: FieldInfo) -> About:
     return next((each for each in field.metadata if isinstance(each, About)), About())
 
 
-def _problems(cls: type[Base], found: ValidationError) -> tuple[SettingsError, ...]:
+def _misnamed(
+    cls: type[Base], env_file: Path | None, values: Mapping[str, object]
+) -> dict[str, str]:
+    sources = (EnvSettingsSource(cls), DotEnvSettingsSource(cls, env_file=env_file))
+    given = {name for source in sources for name, value in source.env_vars.items() if value}
+    known = {
+        variable
+        for attribute, field in cls.model_fields.items()
+        # pydantic reads an attribute's own name as well.
+        if attribute not in values and attribute not in given
+        for variable in variables_of(attribute, field)
+    }
+    others = {name for name in given if not _TRANSPORT.fullmatch(name)}
+    return misnamed(others - set(cls.model_fields), known)
+
+
+def _problems(
+    cls: type[Base], found: ValidationError, doubted: Mapping[str, str]
+) -> tuple[SettingsError, ...]:
     fields = {variable_of(name, field): field for name, field in cls.model_fields.items()}
     fields |= dict(cls.model_fields)
-    return tuple(_problem(error, fields) for error in found.errors(include_url=False))
+    return tuple(_problem(error, fields, doubted) for error in found.errors(include_url=False))
 
 
 def _unreadable(env_file: Path | None, error: UnicodeDecodeError | OSError) -> SettingsError:
@@ -145,7 +183,9 @@ def _unreadable(env_file: Path | None, error: UnicodeDecodeError | OSError) -> S
     return SettingsError(name, f"cannot be read: {error.strerror}", "let this user read it")
 
 
-def _problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> SettingsError:
+def _problem(
+    error: Mapping[str, Any], fields: Mapping[str, FieldInfo], doubted: Mapping[str, str]
+) -> SettingsError:
     place = [str(step) for step in error["loc"]]
     field = fields.get(place[0])
     variable = variable_of(place[0], field) if field is not None else place[0]
@@ -156,7 +196,9 @@ def _problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> Setti
         return SettingsError(cause.setting or variable, cause.problem, cause.mend)
     mend = "" if field is None else _mend(variable, field)
     if error["type"] == "missing":
-        return SettingsError(variable, "is missing", mend)
+        meant = doubted.get(variable)
+        missing = "is missing" if meant is None else f"is missing, and {meant} is no setting"
+        return SettingsError(variable, missing, mend)
     problem = re.sub(r"^(Input|String) ", "", str(error["msg"]))
     value = error["input"]
     if isinstance(value, str | int | float):

@@ -142,7 +142,7 @@ class TrackerSettings(
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is allowed but doubtful, one sentence each, for the start log."""
-        found = list(self.drain.warnings)
+        found = [*self.drain.warnings, *self.misnamed]
         urls = {"REDIS_URL": self.redis_url, "DATABASE_URL": self.database_url}
         for name, url in urls.items():
             if url.ignored:

@@ -109,6 +109,42 @@ def test_a_dot_env_file_that_cannot_be_read_is_named() -> None:
     assert raised.value.setting == str(MEMORY)
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("SEND_RATE", "SEND_RATE_PER_SECOND"),
+        ("AMBIGOUS_SEND", "AMBIGUOUS_SEND"),
+        ("TRACKING_SIGNING_KEY", "TRACKING_SIGNING_KEYS"),
+        ("QUEUE", "QUEUES"),
+        ("loglevel", "LOG_LEVEL"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_setting_is_doubted(variable: str, meant: str) -> None:
+    (warning,) = loaded(**{variable: SECRET}).warnings
+    assert warning == f"{variable}: is no setting, and does nothing; is {meant} meant?"
+
+
+def test_a_misnamed_variable_of_the_file_is_doubted_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DRAIN_SECOND=60\nLOGGING=1\n")
+    (warning,) = Settings.load().warnings
+    assert warning.startswith("DRAIN_SECOND: ")
+
+
+def test_what_only_resembles_a_setting_that_is_set_is_left_alone() -> None:
+    others = {"REDIS_URL_2": "x", "REDIS_URI": "x", "SMTP_URL_BULK": "smtp://bulk:25"}
+    platforms = {"RAILWAY_SERVICE_NAME": "x", "WEB_CONCURRENCY": "2", "QUEUE": ""}
+    assert loaded(**others, **platforms).warnings == ()
+
+
+def test_a_missing_setting_names_the_variable_that_may_be_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("REDIS_URL")
+    said = problems(REDIS_URI=f"redis://:{SECRET}@redis:6379")["REDIS_URL"]
+    assert said.startswith("REDIS_URL: is missing, and REDIS_URI is no setting (")
+    assert SECRET not in said
+
+
 def test_secrets_show_nowhere() -> None:
     keys = f"new:{SECRET * 4},old:{SECRET * 5}"
     settings = loaded(SMTP_URL_BULK=f"smtps://a:{SECRET}@bulk", TRACKING_SIGNING_KEYS=keys)
