@@ -5,6 +5,7 @@ Asks anew for each connection and keeps none. All keys of a queue must share one
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from redis.crc import key_slot
@@ -54,10 +55,14 @@ class Home:
 
     async def _ask(self, entrance: ConnectionSpec) -> tuple[str, int] | None:
         """Ask one node (CLUSTER SLOTS); an empty host in its answer is its own."""
-        wire = Wire(entrance.connection(), reply_timeout_seconds=_ASK_SECONDS)
+        wire = Wire(entrance.connection(), reply_timeout_seconds=None)
         try:
-            await wire.open()
-            ranges: list[Any] = await wire.call("CLUSTER", "SLOTS")
+            # A node that is frozen is connected to all the same, and says nothing from then on.
+            async with asyncio.timeout(_ASK_SECONDS):
+                await wire.open()
+                ranges: list[Any] = await wire.call("CLUSTER", "SLOTS")
+        except TimeoutError as error:
+            raise RedisAway(f"{entrance.host}:{entrance.port} does not answer") from error
         finally:
             await wire.aclose()
         for first, last, primary, *_ in ranges:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -97,6 +99,25 @@ async def test_a_worker_finds_its_queue_from_any_node_and_follows_when_its_slot_
         assert (await moved.job("long"))["ats"] == "1"
     finally:
         gate.set()
+        await worker.close()
+
+
+async def test_a_node_that_is_frozen_keeps_no_worker_from_its_queue(cluster: Cluster) -> None:
+    async def process(job: Job, token: str) -> str:
+        return "done"
+
+    frozen, holder = elsewhere(cluster), cluster.holder(KEY)
+    queue = Inspector(holder.client, PREFIX)
+    await queue.add()
+    await holder.client.config_set("cluster-require-full-coverage", "no")
+    pid = (await frozen.client.info("server"))["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    points = [frozen.point, holder.point]
+    worker = Worker(QUEUE, process, {"prefix": PREFIX, "connection": {"cluster": points}})
+    try:
+        await eventually(lambda: _completed(queue, 1), 15)
+    finally:
+        os.kill(pid, signal.SIGCONT)
         await worker.close()
 
 
