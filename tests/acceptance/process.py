@@ -99,6 +99,14 @@ class WorkerProcess:
         answer = await self._get("/health")
         return {} if answer is None else json.loads(answer[1])
 
+    async def in_flight(self, count: int) -> None:
+        """Wait until it has so many jobs in hand."""
+
+        async def has() -> bool:
+            return bool((await self.health()).get("in_flight") == count)
+
+        await eventually(has, says=f"{self.name} has {count} jobs in flight")
+
     async def metric(self, sample: str) -> float:
         """Return the value of a line of /metrics, 0 where there is none."""
         answer = await self._get("/metrics")
@@ -150,6 +158,6 @@ class WorkerProcess:
                 aiohttp.ClientSession(timeout=HTTP) as session,
                 session.get(f"http://127.0.0.1:{self.port}{path}") as answer,
             ):
-                return answer.status, await answer.text()
+                return answer.status, await answer.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
