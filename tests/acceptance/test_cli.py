@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -40,6 +42,26 @@ async def test_version_prints_one_line() -> None:
     assert result.code == 0
     assert result.stdout.startswith("campaign-worker 0.")
     assert result.stdout.count("\n") == 1
+
+
+# Ctrl-C in the middle of the imports.
+INTERRUPTED = """
+import signal, sys
+from campaign_worker.__main__ import main
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "campaign_worker.cli":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+main()
+"""
+
+
+def test_ctrl_c_while_it_is_imported_shows_no_stack() -> None:
+    result = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 async def test_a_wrong_command_is_wrong_usage() -> None:
