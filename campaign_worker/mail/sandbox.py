@@ -11,6 +11,7 @@ from typing import Any, cast
 from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
 from campaign_worker.mail import links_stamps
@@ -55,10 +56,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = bounds.allowed_filters() | links_stamps.FILTERS
         keep = ("dict", "namespace", "cycler", "joiner")
         self.globals = {name: self.globals[name] for name in keep} | {"range": bounds.bounded_range}
+        self.tests |= bounds.bounded_tests()
         self.tests["none"] = lambda value: value is None or isinstance(value, bounds.Null)
 
     def bounded(self, source: str) -> nodes.Template:
-        """Parse, refuse tags that a mail has no use for, and meter loops and joins.
+        """Parse, refuse tags that a mail has no use for, and meter loops, joins and comparisons.
 
         Raises jinja2.TemplateSyntaxError.
         """
@@ -71,7 +73,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             size = 1 + sum(len(data.data) for data in loop.find_all(nodes.TemplateData))
             items = cast("nodes.Expr", loop.iter)
             loop.iter = _call("metered", [items, nodes.Const(size)], loop.lineno)
-        return _with_bounded_joins(tree)
+        return cast("nodes.Template", _Metering().visit(tree))
 
     def metered(self, items: Iterable[Any], size: int) -> Iterator[Any]:
         """Pay for each turn of a loop, by the size of what the loop prints itself."""
@@ -79,6 +81,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             # Let it raise its own error, which names the variable.
             iter(items)
         return _metered(items, size)
+
+    def paid(self, value: Any) -> Any:
+        """Pay for a value that is compared, cut or made a key, and give it back."""
+        # What an iterator gives can be paid for only when it is there.
+        here = list(value) if isinstance(value, Iterator) else value
+        bounds.pay_for_all_of(here)
+        return here
 
     def joined(self, *values: Any) -> str:
         """Do what `~` does, within bounds."""
@@ -94,9 +103,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("the method 'format' is not available; the filter 'format' is")
 
     def call(self, context: Any, obj: Any, /, *arguments: Any, **named: Any) -> Any:
-        """Call, and pay for the size of what the method works on."""
-        bounds.pay_for(getattr(obj, "__self__", None))
+        """Call, and pay for the size of what the method works on, and works with."""
+        target = getattr(obj, "__self__", None)
+        if target is not self:
+            bounds.pay_together([target, *arguments, *named.values()])
         return super().call(context, obj, *arguments, **named)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Look up, and pay for the key: that of a dict is looked at to its depth."""
+        bounds.pay_for_all_of(argument)
+        return super().getitem(obj, argument)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Allow harmless methods of plain values only: `ljust`, `replace` could fill the memory."""
@@ -153,27 +169,41 @@ def _call(method: str, arguments: list[nodes.Expr], line: int) -> nodes.Call:
     return nodes.Call(function, arguments, [], None, None, lineno=line)
 
 
-def _with_bounded_joins(tree: nodes.Template) -> nodes.Template:
-    """Replace every `a ~ b` by a call of Sandbox.joined; the compiler offers no other hook."""
+class _Metering(NodeTransformer):
+    """Has all be paid for that the compiler offers no hook for.
 
-    def visit(node: nodes.Node) -> None:
-        for name, value in list(node.iter_fields()):
-            if isinstance(value, list):
-                for child in value:
-                    if isinstance(child, nodes.Node):
-                        visit(child)
-                setattr(node, name, [replaced(child) for child in value])
-            elif isinstance(value, nodes.Node):
-                visit(value)
-                setattr(node, name, replaced(value))
+    `a ~ b` becomes a call of Sandbox.joined; what is compared, cut or a key goes through
+    Sandbox.paid.
+    """
 
-    def replaced(child: Any) -> Any:
-        if isinstance(child, nodes.Concat):
-            return _call("joined", child.nodes, child.lineno)
-        return child
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja's naming
+        self.generic_visit(node)
+        return _call("joined", node.nodes, node.lineno)
 
-    visit(tree)
-    return tree
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802 - as above
+        self.generic_visit(node)
+        node.expr = _paid(node.expr)
+        return node
+
+    def visit_Operand(self, node: nodes.Operand) -> nodes.Node:  # noqa: N802 - as above
+        self.generic_visit(node)
+        node.expr = _paid(node.expr)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802 - as above
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            node.node = _paid(node.node)
+        return node
+
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:  # noqa: N802 - as above
+        self.generic_visit(node)
+        node.key = _paid(node.key)
+        return node
+
+
+def _paid(value: nodes.Expr) -> nodes.Expr:
+    return value if isinstance(value, nodes.Const) else _call("paid", [value], value.lineno)
 
 
 HTML = Sandbox(autoescape=True)

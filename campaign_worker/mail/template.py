@@ -106,12 +106,16 @@ def compile_template(template: Template, tracked: Tracked | None = None) -> Comp
 def _compile(part: str, environment: Sandbox, source: str) -> jinja2.Template:
     if len(source) > MAX_SOURCE:
         raise RenderError(part, f"the template is longer than {MAX_SOURCE} characters")
+    # What is constant is computed by the compiler.
+    token = bounds.budget.set([bounds.MAX_OUTPUT])
     try:
         return environment.from_string(environment.bounded(source))
     except jinja2.TemplateSyntaxError as error:
         raise RenderError(part, f"line {error.lineno}: {error.message}") from None
     except (SyntaxError, RecursionError, MemoryError):
         raise RenderError(part, "the template is nested too deeply") from None
+    finally:
+        bounds.budget.reset(token)
 
 
 def _render(part: str, template: jinja2.Template, values: dict[str, object]) -> str:

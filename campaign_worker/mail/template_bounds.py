@@ -8,14 +8,25 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    MappingView,
+    Sequence,
+    ValuesView,
+)
 from contextvars import ContextVar
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-from jinja2 import StrictUndefined, Undefined
+from jinja2 import Environment, StrictUndefined, Undefined, pass_environment
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
+from jinja2.tests import TESTS
+from jinja2.utils import Namespace
 
 MAX_OUTPUT = 2_000_000
 """Characters that one render may print, loops and assignments included."""
@@ -23,19 +34,36 @@ MAX_OUTPUT = 2_000_000
 WORK_PER_CHARACTER = 4
 """Characters that may be worked on for the price of one that is printed; items cost 1."""
 
+PAIRS_PER_CHARACTER = 256
+"""Pairs of characters that may be compared for that price, where one text is sought in another."""
+
+WORK_PER_LIST = 10
+"""What it costs to look into a list or a dict, beside its items."""
+
 MAX_RANGE = 10_000
 MAX_ITEMS = 100_000
 MAX_INTEGER_BITS = 256
 MAX_FORMAT_DIGITS = 2
+_LONGEST_NUMBER = 500
+"""Characters that a number takes in a format of two digits: 1e308 with 99 decimals."""
 
 budget: ContextVar[list[int]] = ContextVar("budget")
 """What the render that runs may still print; one mutable cell, set by template.py."""
 
 _FILTER_NAMES = frozenset({
-    "abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float",
-    "forceescape", "groupby", "int", "items", "last", "length", "list", "lower", "map", "max",
-    "min", "reject", "rejectattr", "reverse", "safe", "select", "selectattr", "sort", "string",
-    "striptags", "sum", "title", "trim", "truncate", "unique", "upper", "urlencode", "wordcount",
+    "abs", "capitalize", "dictsort", "e", "escape", "float", "forceescape", "groupby", "lower",
+    "max", "min", "safe", "sort", "string", "striptags", "title", "trim", "truncate", "unique",
+    "upper", "urlencode", "wordcount",
+})  # fmt: skip
+_SHALLOW_FILTER_NAMES = frozenset({
+    "count", "d", "default", "first", "items", "last", "length", "list", "map", "reject",
+    "rejectattr", "reverse", "select", "selectattr",
+})  # fmt: skip
+"""Filters that look at no more of a list than its items."""
+
+_COMPARING_TEST_NAMES = frozenset({
+    "eq", "equalto", "==", "ne", "!=", "lt", "lessthan", "<", "le", "<=", "gt", "greaterthan", ">",
+    "ge", ">=", "in", "lower", "upper",
 })  # fmt: skip
 _PRINTABLE = (str, int, float, Decimal, dt.date, dt.time, Undefined)
 _WIDE_FORMAT = re.compile(rf"\*|\d{{{MAX_FORMAT_DIGITS + 1}}}")
@@ -69,12 +97,45 @@ def pay_for(value: Any) -> None:
     """Pay for work that is done on a value, so that loops cannot repeat big work for nothing."""
     if isinstance(value, str):
         spend(len(value) // WORK_PER_CHARACTER)
-    elif isinstance(value, list | tuple | dict | range):
+    elif isinstance(value, list | tuple | dict | range | MappingView):
         spend(len(value))
+
+
+def pay_for_all_of(value: Any) -> None:
+    """Pay for a value and all that is in it, as often as it is there: a list may hold one twice."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        pay_for(one)
+        if isinstance(one, Namespace):
+            raise SecurityError("a namespace is no value; its attributes are")
+        if isinstance(one, list | tuple | dict | KeysView | ValuesView | ItemsView):
+            spend(WORK_PER_LIST)
+            waiting.extend(one.items() if isinstance(one, dict) else one)
+
+
+def pay_together(values: Sequence[Any]) -> None:
+    """Pay for work on the first of these values that the others take part in."""
+    for value in values:
+        pay_for_all_of(value)
+    lengths = [len(value) for value in values if isinstance(value, str)]
+    if lengths:
+        spend(lengths[0] * sum(lengths[1:]) // PAIRS_PER_CHARACTER)
 
 
 def _paid(function: Callable[..., Any]) -> Callable[..., Any]:
     # functools.wraps keeps the attribute by which Jinja passes an environment or context.
+    @functools.wraps(function)
+    def paid(*arguments: Any, **named: Any) -> Any:
+        # What an iterator gives can be paid for only when it is there.
+        here = [list(one) if isinstance(one, Iterator) else one for one in arguments]
+        pay_together([*here, *named.values()])
+        return function(*here, **named)
+
+    return paid
+
+
+def _paid_shallow(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def paid(*arguments: Any, **named: Any) -> Any:
         for argument in arguments:
@@ -120,9 +181,11 @@ def bounded_range(*bounds: int) -> range:
 def _format(text: str, *values: Any, **named: Any) -> str:
     if _WIDE_FORMAT.search(text):
         raise SecurityError("format: a width of more than two digits")
-    for value in (*values, *named.values()):
-        finalize(value)
-    return str(FILTERS["format"](text, *values, **named))
+    lengths = [len(finalize(value)) for value in (*values, *named.values())]
+    check_length(len(text) + text.count("%") * max([_LONGEST_NUMBER, *lengths]))
+    result = str(FILTERS["format"](text, *values, **named))
+    pay_for(result)
+    return result
 
 
 def _join(items: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
@@ -130,14 +193,19 @@ def _join(items: Iterable[Any], separator: str = "", attribute: str | None = Non
         raise SecurityError("join: use map(attribute=...) before it")
     texts = [str(finalize(item)) for item in items]
     check_length(sum(map(len, texts)) + len(separator) * len(texts))
-    return separator.join(texts)
+    result = separator.join(texts)
+    pay_for(result)
+    return result
 
 
 def _replace(text: str, old: str, new: str, count: int = -1) -> str:
+    pay_together([text, old, new])
     text, old, new = str(text), str(old), str(new)
     found = text.count(old)
     check_length(len(text) + (found if count < 0 else min(count, found)) * len(new))
-    return text.replace(old, new, count)
+    result = text.replace(old, new, count)
+    pay_for(result)
+    return result
 
 
 def _round(value: float, precision: int = 0, method: str = "common") -> float:
@@ -146,7 +214,41 @@ def _round(value: float, precision: int = 0, method: str = "common") -> float:
     return float(FILTERS["round"](value, precision, method))
 
 
+def _int(value: Any, default: int = 0, base: int = 10) -> int:
+    pay_for_all_of(value)
+    number = int(FILTERS["int"](value, default, base))
+    if number.bit_length() > MAX_INTEGER_BITS:
+        too_big()
+    return number
+
+
+@pass_environment
+def _sum(
+    environment: Environment,
+    items: Iterable[Any],
+    attribute: str | int | None = None,
+    start: float = 0,
+) -> Any:
+    if not isinstance(start, int | float | Decimal):
+        raise SecurityError("sum: it begins with a number")
+    pay_for(items)
+    return FILTERS["sum"](environment, items, attribute, start)
+
+
 def allowed_filters() -> dict[str, Callable[..., Any]]:
     """Give the filters by name; the ones of Jinja2 that can build big things are bounded here."""
-    kept = {name: _paid(FILTERS[name]) for name in _FILTER_NAMES}
-    return {**kept, "format": _format, "join": _join, "replace": _replace, "round": _round}
+    return {
+        **{name: _paid(FILTERS[name]) for name in _FILTER_NAMES},
+        **{name: _paid_shallow(FILTERS[name]) for name in _SHALLOW_FILTER_NAMES},
+        "format": _format,
+        "int": _int,
+        "join": _join,
+        "replace": _replace,
+        "round": _round,
+        "sum": _sum,
+    }
+
+
+def bounded_tests() -> dict[str, Callable[..., Any]]:
+    """Give the tests that compare, by name, with their price."""
+    return {name: _paid(cast("Callable[..., Any]", TESTS[name])) for name in _COMPARING_TEST_NAMES}

@@ -61,6 +61,10 @@ def test_a_template_without_any_body_gives_an_empty_text() -> None:
         ("{% set x = namespace() %}{% for i in [1] %}{% set x.n = 3 %}{% endfor %}{{ x.n }}", "3"),
         ("{% set x %}a{{ count }}{% endset %}{{ x }}{% filter upper %}b{% endfilter %}", "a5B"),
         ("{% raw %}{{ x }}{% endraw %}\n", "{{ x }}\n"),
+        ("{{ 'p' in items }} {{ items == ['p', 'q'] }} {{ 1 < count <= 5 }}", "True True True"),
+        ("{{ name[:3] }} {{ items[1:]|first }} {{ {count: name}[5] }}", "Ann q Ann <3"),
+        ("{{ items|string }} {{ [shop]|sum('n', 2) if 0 else [1, 2.5]|sum }}", "['p', 'q'] 3.5"),
+        ("{{ '12'|int + 'x'|int(7) }} {% if 'b' is gt 'a' %}b{% endif %}", "19 b"),
     ],
 )  # fmt: skip
 def test_what_authors_need_works(source: str, expected: str) -> None:
@@ -113,6 +117,12 @@ def test_the_sandbox_has_no_way_out(source: str) -> None:
     assert error_of(source)
 
 
+_AGAIN = (
+    "{% set text, same = 'a' * 200000, 'a' * 200000 %}"
+    "{% for i in range(10000) %}{% for j in range(100) %}"
+)
+_END = "{% endfor %}{% endfor %}"
+
 _BOMBS = [
     "{{ 'a' * 1000000000 }}",
     "{{ [1] * 1000000000 }}",
@@ -141,6 +151,45 @@ _BOMBS = [
     "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
     "{% if 1 %}" * 500 + "{% endif %}" * 500,
     "{% for i in items %}" * 60 + "x" + "{% endfor %}" * 60,
+    _AGAIN + "{% if 'aab' in text %}{% endif %}" + _END,
+    _AGAIN + "{% if text == same %}{% endif %}" + _END,
+    _AGAIN + "{% if text is in(same) %}{% endif %}" + _END,
+    _AGAIN + "{% set x = text[1:] %}" + _END,
+    _AGAIN + "{% set x = text|replace('b', 'c') %}" + _END,
+    _AGAIN + "{% set x = items|join(text) %}" + _END,
+    _AGAIN + "{% set x = ('%(a)99s' * 100)|format(a='') %}" + _END,
+    "{{ ([range(10000)|list] * 10000)|sum(start=[]) }}",
+    "{{ ('%(a)s' * 10000)|format(a='x' * 1000000)|length }}",
+    "{{ ([('f' * 1000000)|int(0, 16)] * 1000)|sum|string|length }}",
+    "{{ ('a' * 400000).rfind('ab' ~ 'a' * 200000) }}",
+    "{{ ('b' * 400000).strip('a' * 400000 ~ 'b') }}",
+    "{{ ('b' * 400000)|trim('a' * 400000 ~ 'b') }}",
+    "{{ '" + "b" * 400_000 + "'|trim('" + "a" * 400_000 + "b') }}",
+    "{{ (['a' * 400000 ~ 'b', 'a' * 400000 ~ 'c'] * 5000)|sort|length }}",
+    *(
+        "{% set x, y = [1], [1] %}" + "{% set x, y = [x, x], [y, y] %}" * 60 + work
+        for work in [
+            "{{ x|string|length }}",
+            "{{ [x]|map('string')|join }}",
+            "{{ {'a': x}.items()|upper }}",
+            "{{ {'a': x}|urlencode }}",
+            "{{ x == y }}",
+            "{{ y in [x] }}",
+            "{{ y in [x]|map('list') }}",
+            "{{ [x].index(y) }}",
+            "{{ [x, y]|sort|length }}",
+            "{{ ([x, y]|map('list'))|sort|length }}",
+            "{% if x is eq y %}{% endif %}",
+            "{% if x is lower %}{% endif %}",
+        ]
+    ),
+    *(
+        "{% set x = (1, 2) %}" + "{% set x = (x, x) %}" * 60 + work
+        for work in ["{{ {x: 1}|length }}", "{{ shop[x] }}", "{{ shop.get(x) }}"]
+    ),
+    "{% set n = namespace(x=1) %}"
+    + "{% set m = namespace(x=n) %}{% set n = namespace(x=m) %}" * 30
+    + "{% set n.x = [n, n] %}{{ n|string }}",
 ]
 
 
