@@ -12,13 +12,16 @@ import enum
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
 from campaign_worker.errors import CampaignWorkerError, CredentialsRefused, SettingsError
 from shutdown import ExitCode
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 FAILED = 1
 
@@ -33,6 +36,14 @@ def stdout() -> Console:
 def stderr() -> Console:
     """Return a console for troubles."""
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress_bar() -> Progress:
+    """Return a bar on stderr that goes when it is done; where nobody looks it writes nothing."""
+    from rich.progress import Progress
+
+    console = stderr()
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from campaign_worker.cli.console import exits, stderr, stdout
+from campaign_worker.cli.console import exits, progress_bar, stdout
 from campaign_worker.settings import Settings
 
 NAME = "enqueue"
@@ -18,8 +18,9 @@ def command(
 ) -> None:
     """Add a job for each pending recipient of a campaign.
 
-    Idempotent: a recipient's job has always the same id, so that a second run adds nothing and an
-    interrupted one can be repeated.
+    Starts it: a draft, or a completed campaign with new recipients, runs from then on; a paused one
+    waits for `resume`. Idempotent: a recipient's job has always the same id, so that a second run
+    adds nothing and an interrupted one can be repeated.
 
     Example: campaign-worker enqueue 42
 
@@ -27,11 +28,9 @@ def command(
     """
     with exits():
         settings = Settings.load()
-        from rich.progress import Progress
-
         from campaign_worker import operations
 
-        with Progress(console=stderr(), transient=True) as bar:
+        with progress_bar() as bar:
             task = bar.add_task("enqueue", total=None)
 
             def progress(done: int, total: int) -> None:

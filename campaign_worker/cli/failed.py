@@ -8,11 +8,18 @@ from typing import Annotated
 import typer
 
 from campaign_worker.cli.console import exits
-from campaign_worker.cli.selection import AllRows, Campaign, Rows, selected, show, told
+from campaign_worker.cli.selection import (
+    LIST_LIMIT,
+    AllRows,
+    Campaign,
+    Rows,
+    selected,
+    show,
+    told,
+)
 from campaign_worker.settings import Settings
 
 NAME = "failed"
-_LIST_LIMIT = 1000
 
 _HELP = """Mails that failed, and may be tried again.
 
@@ -45,7 +52,7 @@ def list_command(
         from campaign_worker.storage.doubts import Selection
 
         selection = Selection(campaign_id=campaign)
-        found = asyncio.run(operations.list_failures(settings, selection, _LIST_LIMIT))
+        found = asyncio.run(operations.list_failures(settings, selection, LIST_LIMIT))
     # What a server said may quote the address.
     rows = [row | {"detail": without_addresses(row["detail"] or "")} for row in found]
     show("failed", rows, "may be tried again", as_json=as_json)
@@ -65,4 +72,4 @@ def retry_command(rows: Rows = None, campaign: Campaign = None, every: AllRows =
         from campaign_worker import operations
 
         count = asyncio.run(operations.retry_failures(settings, selection))
-    told(count, "will be tried again")
+    told(count, "will be tried again", selection)

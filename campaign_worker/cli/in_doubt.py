@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from campaign_worker.cli.console import exits
-from campaign_worker.cli.selection import AllRows, Campaign, Rows, selected, show, told
+from campaign_worker.cli.selection import (
+    LIST_LIMIT,
+    AllRows,
+    Campaign,
+    Rows,
+    selected,
+    show,
+    told,
+)
 from campaign_worker.settings import Settings
 
 if TYPE_CHECKING:
     from campaign_worker.storage.doubts import Selection, Verdict
 
 NAME = "in-doubt"
-_LIST_LIMIT = 1000
 
 _HELP = """Mails whose outcome SMTP could not tell.
 
@@ -48,7 +55,7 @@ def list_command(
         from campaign_worker.storage.doubts import Selection
 
         selection = Selection(campaign_id=campaign)
-        rows = asyncio.run(operations.list_doubts(settings, selection, _LIST_LIMIT))
+        rows = asyncio.run(operations.list_doubts(settings, selection, LIST_LIMIT))
     show("in_doubt", rows, "in doubt", as_json=as_json)
 
 
@@ -84,4 +91,4 @@ def _decide(selection: Selection, verdict: Verdict, done: str) -> None:
         from campaign_worker import operations
 
         count = asyncio.run(operations.decide_doubts(settings, selection, verdict))
-    told(count, done)
+    told(count, done, selection)

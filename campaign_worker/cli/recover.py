@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from campaign_worker.cli.console import exits, stderr, stdout
+from campaign_worker.cli.console import exits, progress_bar, stdout
 from campaign_worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,11 +26,9 @@ def command() -> None:
     """
     with exits():
         settings = Settings.load()
-        from rich.progress import Progress
-
         from campaign_worker import commands
 
-        with Progress(console=stderr(), transient=True) as bar:
+        with progress_bar() as bar:
             task = bar.add_task("recover", total=None)
 
             def progress(done: Recovered) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from campaign_worker.cli.console import exits, stderr, stdout
+from campaign_worker.cli.console import exits, progress_bar, stdout
 from campaign_worker.settings import Settings
 
 NAME = "resume"
@@ -27,11 +27,9 @@ def command(
     """
     with exits():
         settings = Settings.load()
-        from rich.progress import Progress
-
         from campaign_worker import commands
 
-        with Progress(console=stderr(), transient=True) as bar:
+        with progress_bar() as bar:
             task = bar.add_task("resume", total=None)
 
             def progress(done: int, total: int) -> None:

@@ -23,7 +23,10 @@ Campaign = Annotated[
     int | None,
     typer.Option("--campaign", min=1, max=_ID_MAX, help="All of this campaign's."),
 ]
-AllRows = Annotated[bool, typer.Option("--all", help="All that `list` would show.")]
+AllRows = Annotated[
+    bool, typer.Option("--all", help="All of every campaign, also beyond the thousand of `list`.")
+]
+LIST_LIMIT = 1000
 
 
 def selected(rows: list[int] | None, campaign: int | None, *, every: bool) -> Selection:
@@ -43,9 +46,18 @@ def show(name: str, rows: Sequence[dict[str, Any]], said: str, *, as_json: bool)
         return
     for row in rows:
         stdout().print("  ".join(f"{key} {value}" for key, value in row.items()))
-    stdout().print(f"{len(rows)} mails {said}")
+    more = "; there may be more, --campaign ID shows one campaign's" * (len(rows) == LIST_LIMIT)
+    stdout().print(f"{_mails(len(rows))} {said}{more}")
 
 
-def told(count: int, said: str) -> None:
-    """Print what became of so many mails."""
-    stdout().print(f"{count} {'mail' if count == 1 else 'mails'} {said}")
+def told(count: int, said: str, selection: Selection) -> None:
+    """Print what became of so many mails, and of how many that were named nothing did."""
+    stdout().print(f"{_mails(count)} {said}")
+    others = len(set(selection.rows or ())) - count
+    if others > 0:
+        problem = "not in the state that this command ends, or not there; `list` shows what is"
+        stderr().print(f"{others} of the rows named left as they were: {problem}")
+
+
+def _mails(count: int) -> str:
+    return f"{count} {'mail' if count == 1 else 'mails'}"

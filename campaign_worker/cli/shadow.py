@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from campaign_worker.cli.console import FAILED, exits, stderr, stdout, write_json
+from campaign_worker.cli.console import FAILED, exits, progress_bar, stdout, write_json
 from campaign_worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,13 +39,11 @@ def command(
     """
     with exits():
         settings = Settings.load()
-        from rich.progress import Progress
-
         from campaign_worker.check.shadow import shadow
         from campaign_worker.contract.serving import served
 
         settings, source = served(settings)
-        with Progress(console=stderr(), transient=True) as bar:
+        with progress_bar() as bar:
             task = bar.add_task("shadow", total=None)
 
             def progress(so_far: ShadowReport) -> None:

@@ -38,6 +38,9 @@ async def test_an_operator_retries_what_ran_out_of_attempts_and_never_what_bounc
     verdict = await site.finished(campaign)
     assert verdict.states == {"sent": 3, "failed": 1}
     assert (await site.cli("failed", "retry", "--all")).stdout == "0 mails will be tried again\n"
+    again = await site.cli("failed", "retry", str(row["id"]))
+    assert (again.code, again.stdout) == (0, "0 mails will be tried again\n")
+    assert again.stderr.startswith("1 of the rows named left as they were: ")
 
 
 async def test_a_job_that_somebody_retries_after_its_last_attempt_sends_its_mail(
