@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import redis.asyncio
+
+ROOT = Path(__file__).parents[3]
 
 ADD_ONE = """
 const { Queue } = require("bullmq");
@@ -60,3 +65,22 @@ async def test_a_script_can_be_talked_with_and_ended(
         assert await script.next_line() == "ready"
         await script.write_line([1, 2])
         assert await script.next_line() == {"got": [1, 2]}
+
+
+@pytest.mark.parametrize(("ci", "code", "outcome"), [("", 0, "SKIPPED"), ("true", 1, "ERROR")])
+def test_without_node_these_tests_are_skipped_with_the_reason_and_fail_where_ci_is_true(
+    ci: str, code: int, outcome: str
+) -> None:
+    one = f"{Path(__file__).relative_to(ROOT)}::{test_a_script_that_throws_fails_the_test.__name__}"
+    options = ["-n", "0", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, one],
+        cwd=ROOT,
+        env={"PATH": "", "CI": ci},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == code, done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(outcome)]
+    assert line.endswith("needs Node 18+ and npm, which are not installed")
