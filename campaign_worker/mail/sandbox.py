@@ -82,13 +82,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
             iter(items)
         return _metered(items, size)
 
-    def paid(self, value: Any) -> Any:
-        """Pay for a value that is compared, cut or made a key, and give it back."""
-        # What an iterator gives can be paid for only when it is there.
-        here = list(value) if isinstance(value, Iterator) else value
-        bounds.pay_for_all_of(here)
-        return here
-
     def joined(self, *values: Any) -> str:
         """Do what `~` does, within bounds."""
         texts = [bounds.finalize(value) for value in values]
@@ -172,8 +165,7 @@ def _call(method: str, arguments: list[nodes.Expr], line: int) -> nodes.Call:
 class _Metering(NodeTransformer):
     """Has all be paid for that the compiler offers no hook for.
 
-    `a ~ b` becomes a call of Sandbox.joined; what is compared, cut or a key goes through
-    Sandbox.paid.
+    `a ~ b` becomes a call of Sandbox.joined; what is compared, cut or a key goes through a filter.
     """
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja's naming
@@ -203,7 +195,9 @@ class _Metering(NodeTransformer):
 
 
 def _paid(value: nodes.Expr) -> nodes.Expr:
-    return value if isinstance(value, nodes.Const) else _call("paid", [value], value.lineno)
+    if isinstance(value, nodes.Const):
+        return value
+    return nodes.Filter(value, bounds.PAID, [], [], None, None, lineno=value.lineno)
 
 
 HTML = Sandbox(autoescape=True)

@@ -8,16 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import re
-from collections.abc import (
-    Callable,
-    ItemsView,
-    Iterable,
-    Iterator,
-    KeysView,
-    MappingView,
-    Sequence,
-    ValuesView,
-)
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any, NoReturn, cast
@@ -46,6 +37,18 @@ MAX_INTEGER_BITS = 256
 MAX_FORMAT_DIGITS = 2
 _LONGEST_NUMBER = 500
 """Characters that a number takes in a format of two digits: 1e308 with 99 decimals."""
+
+_HOLDERS: tuple[type, ...] = (
+    list,
+    tuple,
+    dict,
+    type({}.keys()),
+    type({}.values()),
+    type({}.items()),
+)
+
+PAID = "paid"
+"""The filter through which the sandbox sends what a template compares; it changes nothing."""
 
 budget: ContextVar[list[int]] = ContextVar("budget")
 """What the render that runs may still print; one mutable cell, set by template.py."""
@@ -97,7 +100,7 @@ def pay_for(value: Any) -> None:
     """Pay for work that is done on a value, so that loops cannot repeat big work for nothing."""
     if isinstance(value, str):
         spend(len(value) // WORK_PER_CHARACTER)
-    elif isinstance(value, list | tuple | dict | range | MappingView):
+    elif isinstance(value, (*_HOLDERS, range)):
         spend(len(value))
 
 
@@ -107,11 +110,11 @@ def pay_for_all_of(value: Any) -> None:
     while waiting:
         one = waiting.pop()
         pay_for(one)
-        if isinstance(one, Namespace):
-            raise SecurityError("a namespace is no value; its attributes are")
-        if isinstance(one, list | tuple | dict | KeysView | ValuesView | ItemsView):
+        if isinstance(one, _HOLDERS):
             spend(WORK_PER_LIST)
             waiting.extend(one.items() if isinstance(one, dict) else one)
+        elif isinstance(one, Namespace):
+            raise SecurityError("a namespace is no value; its attributes are")
 
 
 def pay_together(values: Sequence[Any]) -> None:
@@ -119,7 +122,7 @@ def pay_together(values: Sequence[Any]) -> None:
     for value in values:
         pay_for_all_of(value)
     lengths = [len(value) for value in values if isinstance(value, str)]
-    if lengths:
+    if len(lengths) > 1:
         spend(lengths[0] * sum(lengths[1:]) // PAIRS_PER_CHARACTER)
 
 
@@ -127,12 +130,22 @@ def _paid(function: Callable[..., Any]) -> Callable[..., Any]:
     # functools.wraps keeps the attribute by which Jinja passes an environment or context.
     @functools.wraps(function)
     def paid(*arguments: Any, **named: Any) -> Any:
-        # What an iterator gives can be paid for only when it is there.
-        here = [list(one) if isinstance(one, Iterator) else one for one in arguments]
+        here = [_here(one) for one in arguments]
         pay_together([*here, *named.values()])
         return function(*here, **named)
 
     return paid
+
+
+def _here(value: Any) -> Any:
+    # What an iterator gives can be paid for only when it is there.
+    return list(value) if not isinstance(value, str) and isinstance(value, Iterator) else value
+
+
+def _compared(value: Any) -> Any:
+    value = _here(value)
+    pay_for_all_of(value)
+    return value
 
 
 def _paid_shallow(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -246,6 +259,7 @@ def allowed_filters() -> dict[str, Callable[..., Any]]:
         "replace": _replace,
         "round": _round,
         "sum": _sum,
+        PAID: _compared,
     }
 
 
