@@ -81,7 +81,7 @@ chaos-kill: venv ## SIGKILL workers while mails go out, and compare the books (A
 	@$(BIN)/python -m tests.chaos.kill $(ARGS)
 
 .PHONY: chaos-track
-chaos-track: venv ## 100,000 opens and clicks, Postgres stopped for 10 s, a tracker killed (ARGS='--requests 10000 --seed 7')
+chaos-track: venv ## 100,000 opens and clicks, Postgres stopped for 10 s, trackers killed (ARGS='--requests 10000 --kills 3 --seed 7')
 	@$(BIN)/python -m tests.chaos.track $(ARGS)
 
 .PHONY: examples

@@ -7,6 +7,8 @@ import itertools
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.chaos.track.fleet import Plan
 from tests.chaos.track.judge import COUNTS, Books, Row, Verdict, judge, unmatched
 from tests.chaos.track.plan import Class, Kind, Planner
-from tests.chaos.track.run import Result
+from tests.chaos.track.run import Result, run
 from tests.chaos.track.sender import Attempt, Promise
 from tests.fixtures.mailed import Mailed
 
@@ -28,10 +31,10 @@ MAILED = Mailed((1,), tuple(range(1, 50)), {1: "https://a.example/1", 2: "https:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_3000_requests_are_counted_exactly_beside_a_stop_of_postgres_and_a_kill() -> None:
-    options = ["--requests", "3000", "--pace", "800", "--stop-seconds", "1.5", "--seed", "3"]
+def test_3000_requests_are_counted_exactly_beside_a_stop_of_postgres_and_kills() -> None:
+    options = ["--requests", "3000", "--pace", "600", "--stop-seconds", "1.5", "--kills", "2"]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos.track", *options],
+        [sys.executable, "-m", "tests.chaos.track", *options, "--seed", "3"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -41,8 +44,9 @@ def test_3000_requests_are_counted_exactly_beside_a_stop_of_postgres_and_a_kill(
     [line] = done.stdout.splitlines()
     figures = json.loads(line)
     assert [figures[trouble] for trouble in TROUBLES] == [0] * len(TROUBLES)
-    assert (figures["requests"], figures["kills"]) == (3000, 1)
+    assert (figures["requests"], figures["kills"]) == (3000, 3)
     assert figures["rows"] > 2500
+    assert figures["limited"] >= 20
 
 
 def test_a_seed_fixes_what_is_asked_and_as_many_as_are_wanted() -> None:
@@ -164,7 +168,53 @@ def test_no_other_choice_matches_more(spans: list[list[int]], points: list[int])
     assert left == (len(spans) - best, len(points) - best)
 
 
-def test_a_run_fails_for_each_trouble_and_without_its_kill() -> None:
-    good = Result(0, 0, 0, 0, 0, 0, 100, 90, 5, 5, 5, 1, 10.0, 1.0, 2.0, 3.0)
+def test_a_run_fails_for_each_trouble_without_its_kills_and_without_a_limit() -> None:
+    good = Result(0, 0, 0, 0, 0, 0, 100, 90, 5, 40, 5, 5, 3, 3, 10.0, 1.0, 2.0, 3.0, 4.0)
     assert good.faults() == []
-    assert len(Result(1, 1, 1, 1, 1, 1, 100, 90, 0, 0, 0, 0, 10.0, 1.0, 2.0, 3.0).faults()) == 7
+    bad = Result(1, 1, 1, 1, 1, 1, 100, 90, 0, 0, 0, 0, 2, 3, 10.0, 1.0, 2.0, 3.0, 4.0)
+    assert len(bad.faults()) == 8
+
+
+# Two trackers at fault: one answers before any store has an event, one does not say that none has.
+HASTY = """
+import asyncio
+import campaign_worker.tracking_parts as parts
+from campaign_worker.tracking.events import Secured
+from campaign_worker.tracking.recorder import Recorder
+class Hasty(Recorder):
+    def record(self, event):
+        super().record(event)
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(Secured.POSTGRES)
+        return done
+parts.Recorder = Hasty
+"""
+SILENT = """
+import campaign_worker.tracking.answers as answers
+answers._mark = lambda outcome: b""
+"""
+
+
+FROZEN_LONG = 41
+"""A seed by which both stores are frozen for almost twice as long as an answer waits."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a folder that Postgres can pass, which may run as another user."""
+    with tempfile.TemporaryDirectory(prefix="chaos-track-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [HASTY, SILENT], ids=["hasty", "silent"])
+async def test_a_tracker_that_promises_what_it_has_in_memory_only_is_found(
+    folder: Path, fault: str
+) -> None:
+    plan = Plan(requests=1500, pace=800.0, stop_seconds=0.0, kills=1, seed=FROZEN_LONG)
+    said: list[str] = []
+    result = await run(plan, folder, said.append, fault)
+    assert result.kills == 1
+    assert result.lost > 0, said
+    assert result.invented == result.left_in_redis == 0

@@ -23,6 +23,12 @@ FOREIGN = (
     SigningKey("other", "the-secret-of-somebody-else-012345678"),
 )
 
+LOOP = 60
+LOOP_LIMIT = 20
+"""Requests in a loop, and how many of one link a tracker records in a minute."""
+
+REQUESTS_PER_LOOP = 5000
+
 _CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
 
 
@@ -138,7 +144,8 @@ class Planner:
             self._leave: 2,
             self._look_at_the_page: 2,
         }
-        found, count = [], 0
+        found = [self._loop() for _ in range(max(1, requests // REQUESTS_PER_LOOP))]
+        count = LOOP * len(found)
         for maker in self._dice.choices(list(makers), list(makers.values()), k=requests):
             visit = maker()
             if count + len(visit.shots) > requests:
@@ -147,6 +154,7 @@ class Planner:
             count += len(visit.shots)
             if count == requests:
                 break
+        self._dice.shuffle(found)
         return found
 
     def _message(self) -> int:
@@ -169,6 +177,11 @@ class Planner:
         if self._dice.random() < 0.4:
             shot = self._click(person, message, self._link())
         return Visit((shot,) * self._dice.randint(2, 3), at_once)
+
+    def _loop(self) -> Visit:
+        """Something of a person's asks on and on; a tracker records so many and no more."""
+        shot = self._open(self._dice.choice(PEOPLE[:4]), self._message())
+        return Visit((shot,) * LOOP, at_once=True)
 
     def _machine(self) -> Visit:
         machine, message = self._dice.choice(MACHINES), self._message()

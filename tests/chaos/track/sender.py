@@ -20,9 +20,10 @@ from tests.chaos.track.plan import Kind, Shot, Visit
 
 ANSWER_SECONDS = 10.0
 GIVE_UP_SECONDS = 60.0
-BUSY = 4
-BUSY_SECONDS = 2.0
+BUSY = 2
+BUSY_SECONDS = 0.5
 _PAUSE_SECONDS = 0.05
+_LOOK_SECONDS = 0.005
 
 
 class Promise(enum.Enum):
@@ -110,8 +111,10 @@ class Sender:
         self.wrong: Counter[str] = Counter()
         self.unanswered = 0
         self.unsecured = 0
+        self.limited = 0
         self.turned_away = 0
         self.done = 0
+        self.late_seconds = 0.0
         self._pace = pace
         self._milestone = 0
         self._reached = asyncio.Event()
@@ -127,14 +130,28 @@ class Sender:
                 await asyncio.sleep(max(0.0, moment - time.monotonic()))
                 await self._visit(visit)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(abreast):
-                group.create_task(walk())
+        watch = asyncio.create_task(self._watch())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(abreast):
+                    group.create_task(walk())
+        finally:
+            watch.cancel()
 
     async def reached(self, count: int) -> None:
         """Wait until so many requests are done."""
         self._milestone = count
-        await self._reached.wait()
+        self._reached.clear()
+        if self.done < count:
+            await self._reached.wait()
+
+    async def _watch(self) -> None:
+        """Note the longest moment in which this process did not run: no answer is read in it."""
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(_LOOK_SECONDS)
+            late = time.perf_counter() - began - _LOOK_SECONDS
+            self.late_seconds = max(self.late_seconds, late)
 
     async def _visit(self, visit: Visit) -> None:
         if visit.at_once:
@@ -161,7 +178,8 @@ class Sender:
                 # Nothing was sent. When nobody listens at all, do not spin.
                 await asyncio.sleep(_PAUSE_SECONDS if turn % len(self.replicas) == 0 else 0)
                 continue
-            self.seconds.append(time.perf_counter() - clock)
+            if answer is not None:
+                self.seconds.append(time.perf_counter() - clock)
             if self._settled(shot, answer, began):
                 return
         raise RuntimeError(f"no replica has answered for {GIVE_UP_SECONDS:g} s")
@@ -180,11 +198,17 @@ class Sender:
             return False
         if (answer.status, answer.header("Location")) != (shot.status, shot.location):
             self.wrong[f"{answer.status} in place of {shot.status}"] += 1
-        promise = Promise.KEPT
-        if answer.header("Tracking") == "unsecured":
-            self.unsecured += 1
-            promise = Promise.OPEN
-        self._record(shot, promise, began, ended)
+        match answer.header("Tracking"):
+            case None:
+                self._record(shot, Promise.KEPT, began, ended)
+            case "unsecured":
+                self.unsecured += 1
+                self._record(shot, Promise.OPEN, began, ended)
+            case "limited":
+                # Not noted: a row of it is one of nobody.
+                self.limited += 1
+            case other:
+                self.wrong[f"Tracking: {other}"] += 1
         return True
 
     def _record(self, shot: Shot, promise: Promise, began: float, ended: float) -> None:
