@@ -43,11 +43,11 @@ from campaign_worker.queue.backoff import backoff_delay
 from campaign_worker.resting import Resting
 from campaign_worker.sequence.scheduler import Scheduler
 from campaign_worker.settings import (
-    DEFAULT_TRANSPORT,
     AmbiguousSend,
     QueueSpec,
     Settings,
     UnknownJobs,
+    transport_variable,
 )
 from campaign_worker.slowest import SlowestJobs
 from campaign_worker.storage.campaigns import Campaigns
@@ -58,6 +58,7 @@ from campaign_worker.storage.spool import RedisSpool, spool_key
 from campaign_worker.tracking.tokens import Keyring
 from campaign_worker.tracking.urls import TrackingUrls
 from campaign_worker.tracking_parts import TrackingParts
+from campaign_worker.troubles import Troubles
 from campaign_worker.watch import Watch
 from metrics import Fanout, Listener
 
@@ -118,6 +119,7 @@ class Parts:
         self.reconciler = self._build_reconciler()
         self.watch = Watch(self._queues, listener)
         self.slowest = SlowestJobs(self.redis, settings.bullmq_prefix)
+        self.troubles: dict[str, Troubles] = {}
         self._pipeline = self._build_pipeline()
 
     def build_worker(self, queue: QueueSpec) -> Worker:
@@ -144,10 +146,10 @@ class Parts:
             }
         # The processor asks for the time of a worker that comes after it, and only once it runs.
         processor = self._build_processor(lambda: worker.now_ms())  # noqa: PLW0108 - not yet bound
-        worker = Worker(
-            queue.name, processor, options, listener=Fanout(self._listener, self.slowest)
-        )
-        worker.on("error", _on_worker_error)
+        troubles = self.troubles[queue.name] = Troubles(queue.name, self._listener)
+        heard = Fanout(self._listener, self.slowest, troubles)
+        worker = Worker(queue.name, processor, options, listener=heard)
+        worker.on("error", troubles.note)
         worker.on("failed", _on_job_failed)
         return worker
 
@@ -194,7 +196,7 @@ class Parts:
             listener=self._listener,
         )
         return {
-            name: build_transport(name, url.get_secret_value(), _setting_of(name), options)
+            name: build_transport(name, url.get_secret_value(), transport_variable(name), options)
             for name, url in settings.transports.items()
         }
 
@@ -254,19 +256,11 @@ def _tracking_urls(settings: Settings) -> TrackingUrls | None:
     return None if base is None else TrackingUrls(base, Keyring(settings.tracking_signing_keys))
 
 
-def _on_worker_error(error: BaseException) -> None:
-    log.warning("queue", error=str(error), kind=type(error).__name__)
-
-
 def _on_job_failed(job: Job, error: BaseException, _previous: str) -> None:
     if isinstance(error, PayloadError | MailNotSent):
         return  # the processor has said which field, or whose mail
     about = {"job_id": job.id, "queue": job.queue_name, "attempt": job.attempts_made}
     log.error("job failed", kind=type(error).__name__, exc_info=error, **about)
-
-
-def _setting_of(transport: str) -> str:
-    return "SMTP_URL" if transport == DEFAULT_TRANSPORT else f"SMTP_URL_{transport.upper()}"
 
 
 async def _backoff_seconds(job: JobView) -> float:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from campaign_worker.check.finding import Finding, broken, doubtful, fine, refused
 from campaign_worker.errors import SettingsError, SmtpPhase, TransportDown
 from campaign_worker.mail import resend_url
 from campaign_worker.mail.outgoing import OutgoingOptions, build_transport
 from campaign_worker.mail.resend import ResendReport
+from campaign_worker.settings import SecretUrl, Settings, transport_variable
 from shutdown import Deadline
-
-if TYPE_CHECKING:
-    from campaign_worker.settings import SecretUrl, Settings
 
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
@@ -24,7 +20,7 @@ async def check_transport(
     item = f"transport {name}"
     options = OutgoingOptions(1, bound_seconds, settings.ehlo_name)
     try:
-        transport = build_transport(name, url.get_secret_value(), item, options)
+        transport = build_transport(name, url.get_secret_value(), transport_variable(name), options)
         try:
             report = await transport.probe()
         finally:
@@ -32,7 +28,7 @@ async def check_transport(
     except TransportDown as error:
         return [_down(item, url, error, on_railway=settings.on_railway)]
     except SettingsError as error:
-        return [broken(item, error.problem, error.mend)]
+        return [broken(error.setting, error.problem, error.mend)]
     ready = f"{url} is ready for mail"
     if isinstance(report, ResendReport) and report.restricted:
         # Which is all that a worker needs; the API tells such a key nothing about domains.

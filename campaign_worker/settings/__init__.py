@@ -18,7 +18,7 @@ from campaign_worker.settings.kinds import (
     SigningKey,
     UnknownJobs,
 )
-from campaign_worker.settings.mailing import DEFAULT_TRANSPORT
+from campaign_worker.settings.mailing import DEFAULT_TRANSPORT, transport_variable
 from campaign_worker.settings.model import Settings, TrackerSettings
 from campaign_worker.settings.stores import DatabaseSettings
 from campaign_worker.settings.webhooks import WebhookSettings
@@ -44,4 +44,5 @@ __all__ = [
     "WebhookSettings",
     "configuration_page",
     "show",
+    "transport_variable",
 ]

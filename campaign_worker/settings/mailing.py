@@ -16,6 +16,11 @@ DEFAULT_TRANSPORT = "default"
 _SMTP = "smtp+starttls://user:password@host:587"
 
 
+def transport_variable(name: str) -> str:
+    """Return the variable that names a transport: SMTP_URL_BULK for bulk."""
+    return "SMTP_URL" if name == DEFAULT_TRANSPORT else f"SMTP_URL_{name.upper()}"
+
+
 class MailSettings(Base):
     """How mail leaves: SMTP servers or Resend's API, sender, pace, and what comes of failures."""
 

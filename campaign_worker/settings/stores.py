@@ -119,9 +119,9 @@ class QueueSettings(Base):
         default=1,
         ge=0,
         le=1000,
-        description="How often a job may stall (`maxStalledCount`); of more the sweep notes in the "
-        "job that it shall fail, and a Node worker on the same queue fails it. This worker runs it: "
-        "its row counts the processes that ended with it in hand (QUARANTINE_DEATHS).",
+        description="How often a job may stall (`maxStalledCount`). Of one that did so more often the "
+        "sweep notes that it shall fail, and a Node worker on the same queue fails it. This worker "
+        "runs it: its row counts the processes that ended with it in hand (QUARANTINE_DEATHS).",
     )
     limiter_max: Annotated[int | None, About(unit="jobs", default="no limit", example="100")] = (
         Field(

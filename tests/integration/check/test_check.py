@@ -159,6 +159,20 @@ async def test_a_wrong_smtp_password_is_a_refused_login(own_sink: SinkMaker) -> 
     assert "hidden-word" not in finding.text
 
 
+@pytest.mark.parametrize(
+    ("setting", "variable"), [("smtp_url", "SMTP_URL"), ("named_smtp_urls", "SMTP_URL_BULK")]
+)
+async def test_an_smtp_url_that_run_would_refuse_is_named_by_its_variable(
+    setting: str, variable: str
+) -> None:
+    url = f"smtp://{NOWHERE}?starttls=true"
+    chosen = settings(**{setting: url if setting == "smtp_url" else {variable: url}})
+    ((name, wrong),) = [one for one in chosen.transports.items() if "starttls" in str(one[1])]
+    (finding,) = await check_transport(name, wrong, chosen, 5)
+    assert (finding.item, finding.level) == (variable, Level.ERROR)
+    assert "unknown option 'starttls'" in finding.text
+
+
 async def test_an_absent_smtp_server_on_railway_is_told_about_its_plans() -> None:
     chosen = settings(railway_service_id="service")
     (finding,) = await check_transport("default", chosen.transports["default"], chosen, 5)
