@@ -119,7 +119,7 @@ class QueueSettings(Base):
         default=1,
         ge=0,
         le=1000,
-        description="How often a job may stall (`maxStalledCount`). Of one that did so more often the "
+        description="How often a job may stall (`maxStalledCount`). Of one that did more often the "
         "sweep notes that it shall fail, and a Node worker on the same queue fails it. This worker "
         "runs it: its row counts the processes that ended with it in hand (QUARANTINE_DEATHS).",
     )
