@@ -128,6 +128,7 @@ class App:
             held=(
                 *self._parts.gate.reasons,
                 *self._parts.breakers.reasons,
+                *{one.reason: None for one in self._parts.troubles.values() if one.reason},
                 *(self._parts.tracking.held if self._parts.tracking is not None else ()),
             ),
             version=campaign_worker.__version__,
@@ -149,8 +150,7 @@ class App:
 
     async def _start(self) -> None:
         await wait_for("Redis", lambda: ping_redis(self._parts.redis))
-        await wait_for("Postgres", self._parts.database.open)
-        await self._parts.database.check_schema()
+        await wait_for("Postgres", self._parts.database.open_migrated)
         if self._parts.contract is not None:
             await wait_for("Postgres", self._parts.contract.verify)
             await self._parts.contract.keeper.start()

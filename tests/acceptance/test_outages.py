@@ -83,11 +83,29 @@ async def test_redis_killed_and_away_for_3_s_in_mid_run_costs_nothing(
 ) -> None:
     site, worker, campaign = await in_mid_run(make_site(redis_url=mortal_redis.url))
     await mortal_redis.kill()
+    await worker.says("Redis does not answer")
     await lasting(3)
     assert await worker.status("/health") == 200
+    (held,) = (await worker.health())["held"]
+    assert held.startswith("redis: ")
     assert len(site.sink.mails) < MAILS, "the run was over before the outage"
     await mortal_redis.start()
     assert await site.finished(campaign) == flawless(MAILS)
+    await worker.says("back", what="Redis")
+    assert (await worker.health())["held"] == []
+    assert len(worker.records("Redis does not answer")) == 1
+
+
+async def test_an_idle_worker_says_that_redis_is_away_and_when_it_is_back(
+    make_site: SiteMaker, mortal_redis: RedisServer
+) -> None:
+    site = make_site(redis_url=mortal_redis.url)
+    worker = await site.ready("worker")
+    await mortal_redis.kill()
+    await worker.says("Redis does not answer")
+    await mortal_redis.start()
+    await worker.says("back", what="Redis", timeout_seconds=20)
+    assert (await worker.health())["held"] == []
 
 
 async def test_smtp_server_down_at_start_and_in_mid_run_costs_no_attempt(

@@ -166,7 +166,7 @@ async def test_a_signal_while_a_server_is_being_reconnected_ends_it_in_time(
         campaign = await site.campaign(5)
         await site.add(campaign)
         if away == "redis":
-            await worker.says("queue")
+            await worker.says("Redis does not answer")
         else:
             await worker.says("intake held", away="postgres")
         signalled = time.monotonic()
