@@ -38,14 +38,12 @@ MAX_FORMAT_DIGITS = 2
 _LONGEST_NUMBER = 500
 """Characters that a number takes in a format of two digits: 1e308 with 99 decimals."""
 
-_HOLDERS: tuple[type, ...] = (
-    list,
-    tuple,
-    dict,
-    type({}.keys()),
-    type({}.values()),
-    type({}.items()),
+_DICT: dict[Any, Any] = {}
+_HOLDERS: tuple[type[Any], ...] = (
+    *(list, tuple, dict),
+    *(type(_DICT.keys()), type(_DICT.values()), type(_DICT.items())),
 )
+_SIZED: tuple[type[Any], ...] = (*_HOLDERS, range)
 
 PAID = "paid"
 """The filter through which the sandbox sends what a template compares; it changes nothing."""
@@ -100,7 +98,7 @@ def pay_for(value: Any) -> None:
     """Pay for work that is done on a value, so that loops cannot repeat big work for nothing."""
     if isinstance(value, str):
         spend(len(value) // WORK_PER_CHARACTER)
-    elif isinstance(value, (*_HOLDERS, range)):
+    elif isinstance(value, _SIZED):
         spend(len(value))
 
 
@@ -108,7 +106,7 @@ def pay_for_all_of(value: Any) -> None:
     """Pay for a value and all that is in it, as often as it is there: a list may hold one twice."""
     waiting = [value]
     while waiting:
-        one = waiting.pop()
+        one: Any = waiting.pop()
         pay_for(one)
         if isinstance(one, _HOLDERS):
             spend(WORK_PER_LIST)
