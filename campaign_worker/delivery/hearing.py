@@ -17,8 +17,8 @@ T = TypeVar("T")
 async def hear_out(sending: Coroutine[Any, Any, T], worth: Callable[[], bool]) -> T:
     """Run a send to its answer, and raise what it raises.
 
-    A cancellation cuts it off, unless its answer is `worth` waiting for then: that one is used up
-    here, and a second one cuts it off in any case.
+    A cancellation cuts it off, unless its answer is there, or `worth` waiting for then: that one is
+    used up here, and a second one cuts it off in any case.
     """
     task = asyncio.create_task(sending)
     try:
@@ -26,7 +26,8 @@ async def hear_out(sending: Coroutine[Any, Any, T], worth: Callable[[], bool]) -
     except asyncio.CancelledError:
         if not worth():
             await end(task)
-            raise
+            if task.cancelled() or task.exception() is not None:
+                raise
     asking = asyncio.current_task()
     if asking is not None:
         asking.uncancel()

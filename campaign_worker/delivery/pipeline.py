@@ -167,7 +167,9 @@ class Pipeline:
             # A lock is the job's matter. The row is ours, and nobody else hears what becomes of it.
             answer = await hear_out(sending, lambda: mark.committed and run.signal.lock_lost)
         except NothingBegun:
-            return await self._endgame.settle(claim, MarkReleased("interrupted"))
+            # Unless the first of two requests had begun, whose connection broke.
+            released = MarkReleased("interrupted", unknown=mark.committed)
+            return await self._endgame.settle(claim, released)
         except AddressError as error:
             ending = MarkFailed(FailReason.RENDER_ERROR, str(error), attempt_spent=False)
             return await self._endgame.settle(claim, ending)

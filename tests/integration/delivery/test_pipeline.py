@@ -213,8 +213,9 @@ async def test_a_mail_whose_job_loses_its_lock_after_the_mark_is_heard_out_until
     assert await bench.world.state(request) == ("in_doubt" if stopped else "sent")
 
 
-async def test_an_answer_that_comes_in_the_moment_in_which_the_lock_is_lost_is_believed(
-    bench: Bench,
+@pytest.mark.parametrize("reason", [AbortReason.LOCK_LOST, AbortReason.SHUTDOWN])
+async def test_an_answer_that_comes_in_the_moment_of_a_cancellation_is_believed(
+    bench: Bench, reason: AbortReason
 ) -> None:
     request = (await bench.world.campaign()).request()
     there, answered = asyncio.Event(), asyncio.Event()
@@ -223,7 +224,7 @@ async def test_an_answer_that_comes_in_the_moment_in_which_the_lock_is_lost_is_b
         there.set()
         await answered.wait()
         # The send is over in this turn of the loop, and whoever waits for it is not awake yet.
-        bench.signal.abort(AbortReason.LOCK_LOST)
+        bench.signal.abort(reason)
         running.cancel()
 
     bench.smtp.after_mark = wait

@@ -15,7 +15,8 @@ from campaign_worker.delivery.settlements import MarkReleased, Superseded
 from campaign_worker.mail.compose import ComposerOptions, MailComposer
 from campaign_worker.mail.resend import ResendTransport
 from campaign_worker.mail.resend_url import parse
-from campaign_worker.queue.endings import Completed, Deferred, Failed
+from campaign_worker.queue.abort import AbortReason
+from campaign_worker.queue.endings import Completed, Deferred, Failed, HandedBack
 from shutdown import Deadline
 from tests.fixtures.resend import Fault, Refuse, ResendApi
 from tests.integration.delivery.kit import NOW_MS, Bench, bench_of
@@ -474,4 +475,18 @@ async def test_a_repetition_that_never_began_does_not_end_the_doubt_about_the_fi
     assert await world.settle(claim, MarkReleased("interrupted")) == Superseded("in_doubt")
     assert await world.state(request) == "in_doubt"
     assert isinstance(await bench.run(request), Failed)
+    assert len(resend_api.mails) == 1
+
+
+async def test_a_stop_between_a_request_and_its_repetition_keeps_what_was_sent(
+    bench: Bench, resend_api: ResendApi
+) -> None:
+    async def stop() -> None:
+        bench.signal.abort(AbortReason.SHUTDOWN)
+
+    resend_api.faults, resend_api.on_request = [Fault.CUT_AFTER], stop
+    request = await mail(bench)
+    assert await bench.run(request) == HandedBack("interrupted")
+    row = await bench.world.row(request)
+    assert (row["state"], kept(row)) == ("scheduled", [True] * 4)
     assert len(resend_api.mails) == 1
