@@ -182,8 +182,7 @@ async def connected(settings: Settings) -> AsyncIterator[Connected]:
     epochs = QueueEpochs(client, list(queues), prefix)
     try:
         await ping_redis(client)
-        await database.open()
-        await database.check_schema()
+        await database.open_migrated()
         yield Connected(
             database=database,
             queues=queues,

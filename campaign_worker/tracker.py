@@ -122,7 +122,7 @@ class Tracker:
     async def _start(self) -> None:
         """Be ready with the first store that answers; return when both have."""
         stores = [
-            asyncio.create_task(wait_for("Postgres", self._open_database)),
+            asyncio.create_task(wait_for("Postgres", self._database.open_migrated)),
             asyncio.create_task(wait_for("Redis", lambda: ping_redis(self._redis))),
         ]
         try:
@@ -134,10 +134,6 @@ class Tracker:
                     log.info("ready", port=self._web.port)
         finally:
             await end(*stores)
-
-    async def _open_database(self) -> None:
-        await self._database.open()
-        await self._database.check_schema()
 
     async def _stop(self, deadline: Deadline) -> None:
         log.info("stopping", budget_seconds=round(deadline.remaining(), 1))

@@ -89,8 +89,7 @@ async def shadow(
     report = ShadowReport()
     try:
         await ping_redis(client)
-        await database.open()
-        await database.check_schema()
+        await database.open_migrated()
         rehearsal = Rehearsal(
             database,
             source,

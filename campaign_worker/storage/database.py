@@ -80,6 +80,13 @@ class Database:
                 else {"idle_in_transaction_session_timeout": str(idle_ms)},
             )
 
+    async def open_migrated(self) -> None:
+        """Open the pool unless it is, and check the schema. Raises as both do; can be repeated."""
+        if self._pool is None:
+            # Behind a pooler this goes well while Postgres is away.
+            await self.open()
+        await self.check_schema()
+
     async def check_schema(self) -> None:
         """Raise MigrationError unless the schema has the version that this code expects."""
         expected = known_migrations()[-1].version

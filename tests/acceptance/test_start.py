@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from campaign_worker.embedded.postgres import PostgresServer
@@ -15,6 +16,7 @@ from campaign_worker.embedded.redis import RedisServer
 from tests.acceptance.evidence import flawless
 from tests.acceptance.process import WorkerProcess
 from tests.acceptance.site import SiteMaker
+from tests.fixtures.pgbouncer import Pooled
 from tests.support import eventually
 
 RIGHT, WRONG = "right-pass-word", "wrong-pass-word"
@@ -39,6 +41,25 @@ async def test_it_waits_for_redis_and_postgres_and_starts_by_itself(
     await worker.says("back", what="Postgres")
     await worker.ready()
     assert await site.finished(campaign) == flawless(5)
+
+
+@pytest.mark.parametrize("command", ["run", "track"])
+async def test_it_waits_for_a_postgres_that_is_away_behind_a_pooler(
+    make_site: SiteMaker, mortal_postgres: PostgresServer, pooled: Pooled, command: str
+) -> None:
+    url = await pooled(mortal_postgres.url, "query_wait_timeout = 1", "server_login_retry = 1")
+    tracking = {"TRACKING_BASE_URL": "https://t.example", "TRACKING_SIGNING_KEYS": f"1:{'k' * 40}"}
+    pooler = {"DATABASE_URL": url, "DATABASE_POOLER": "transaction"}
+    site = make_site(database_url=mortal_postgres.url, env=pooler | tracking)
+    # It lets clients in by itself once it has seen its server.
+    seen = await asyncpg.connect(url, statement_cache_size=0)
+    await seen.close()
+    await mortal_postgres.stop()
+    worker = site.start("worker", command=command)
+    await worker.says("waiting", for_="Postgres", level="warning")
+    await mortal_postgres.start()
+    await worker.says("back", what="Postgres")
+    await worker.ready()
 
 
 async def test_it_starts_when_a_frozen_server_thaws(

@@ -10,7 +10,9 @@ import asyncpg
 import pytest
 
 from campaign_worker.errors import DatabaseAway, MigrationError, SettingsError
+from campaign_worker.storage.database import Database, DatabaseOptions
 from campaign_worker.storage.migrate import known_migrations, migrate
+from shutdown import Deadline
 from tests.integration.storage.kit import opened
 from tests.support import free_port
 
@@ -140,6 +142,24 @@ async def test_a_schema_that_is_behind_or_absent_is_named(empty_database_url: st
     async with opened(empty_database_url) as database:
         with pytest.raises(MigrationError, match="at version 0"):
             await database.check_schema()
+
+
+async def test_a_pool_is_opened_once_however_often_its_schema_is_asked_for(
+    empty_database_url: str,
+) -> None:
+    database = Database(DatabaseOptions(empty_database_url))
+    try:
+        async with connected(empty_database_url) as connection:
+            for _ in range(3):
+                with pytest.raises(MigrationError, match="at version 0"):
+                    await database.open_migrated()
+            others = await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert others == 1
+    finally:
+        await database.close(Deadline.after(2))
 
 
 async def test_nobody_listening_is_away() -> None:
