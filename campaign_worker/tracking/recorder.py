@@ -1,7 +1,7 @@
 """Group commit of events, with a bound on how long a request waits for it.
 
 Postgres first; after 40 ms a Redis stream, which may get what Postgres takes after all (ids make it
-once); after 100 ms the request is answered anyway and its event kept in memory, and tried again.
+once); after 90 ms the request is answered anyway and its event kept in memory, and tried again.
 Owns none of the connections, and decides nothing about an event.
 """
 
@@ -28,10 +28,13 @@ _FLUSH_PAUSE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long a request waits, how much is written at once, and how much is kept in memory."""
+    """How long a request waits, how much is written at once, and how much is kept in memory.
+
+    Of the 100 ms that an answer may take, ten are for the turns of the loop and the way back.
+    """
 
     store_seconds: float = 0.04
-    answer_seconds: float = 0.1
+    answer_seconds: float = 0.09
     retry_seconds: float = 0.25
     batch_events: int = 500
     kept_events: int = 20_000
@@ -79,7 +82,7 @@ class Recorder:
         return len(self._kept) + self._in_hand
 
     def record(self, event: TrackingEvent) -> asyncio.Future[Secured]:
-        """Secure one event; the future says where it is, after 100 ms at most."""
+        """Secure one event; the future says where it is, after 90 ms at most."""
         return self._collecting().add(event)
 
     async def close(self, deadline: Deadline) -> None:

@@ -1,7 +1,8 @@
 """The trackers and their stores, and what is done to them: Postgres stopped, trackers killed.
 
 Every other kill comes while both stores are frozen: then nothing that comes in can be secured, and
-whatever is answered as if it were is lost with its tracker.
+whatever is answered as if it were is lost with its tracker. Processes are started and looked for in
+threads, for requests go on meanwhile.
 """
 
 from __future__ import annotations
@@ -158,20 +159,18 @@ class Fleet:
         seconds = self._dice.uniform(*FROZEN_SECONDS)
         stores = (self.postgres, self.redis)
         try:
-            # In a thread: it looks for all processes of a store, and requests go on meanwhile.
             await asyncio.gather(*(asyncio.to_thread(store.freeze) for store in stores))
             await asyncio.sleep(seconds)
             await self._replace(place, sender, say)
         finally:
-            for store in stores:
-                store.thaw()
+            await asyncio.gather(*(asyncio.to_thread(store.thaw) for store in stores))
         say(f"after {sender.done} requests: both stores had been frozen for {seconds:.3f} s")
 
     async def _replace(self, place: int, sender: Sender, say: Say) -> None:
         victim = self.trackers[place]
         victim.send(signal.SIGKILL)
-        await victim.kill()
+        await victim.ended()
         self.kills += 1
-        self.trackers[place] = self._new()
+        self.trackers[place] = await asyncio.to_thread(self._new)
         sender.replicas[place] = Replica(self.trackers[place].port)
         say(f"after {sender.done} requests: {victim.name} killed, and another one started")
