@@ -18,7 +18,7 @@ from campaign_worker.assembly import Parts
 from campaign_worker.contract.serving import served
 from campaign_worker.queue import Worker
 from campaign_worker.settings import Settings
-from campaign_worker.startup import ping_redis, wait_for
+from campaign_worker.startup import ping_redis, tell_redis_faults, wait_for
 from campaign_worker.state import Lifecycle, WorkerState
 from campaign_worker.stopping import Stop, Tally
 from campaign_worker.tracking_parts import webhook_handlers
@@ -150,6 +150,7 @@ class App:
 
     async def _start(self) -> None:
         await wait_for("Redis", lambda: ping_redis(self._parts.redis))
+        await tell_redis_faults(self._parts.redis)
         await wait_for("Postgres", self._parts.database.open_migrated)
         if self._parts.contract is not None:
             await wait_for("Postgres", self._parts.contract.verify)

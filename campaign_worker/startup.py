@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import redis.asyncio as aioredis
 import structlog
@@ -21,6 +23,48 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
 REPEAT_LOG_SECONDS = 15.0
+
+# BullMQ's scripts use commands that came with 6.2 (docs.bullmq.io, Connections).
+LEAST_REDIS = (6, 2)
+REDIS_ITEM = "REDIS_URL"
+MEMORY_ITEM = "Redis memory"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisFault:
+    """Why a Redis that answers does not do: `item` is what was looked at."""
+
+    item: str
+    text: str
+    mend: str
+
+
+def redis_faults(info: Mapping[str, Any]) -> list[RedisFault]:
+    """Judge the reply to INFO: too old, a replica, or free to forget jobs."""
+    found = []
+    version = str(info.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < LEAST_REDIS:
+        text = f"Redis {version} is too old for BullMQ"
+        found.append(RedisFault(REDIS_ITEM, text, "use Redis 6.2 or newer"))
+    if info.get("role") in ("slave", "replica"):
+        mend = "name the primary in REDIS_URL"
+        found.append(RedisFault(REDIS_ITEM, "this is a read-only replica", mend))
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy != "noeviction":
+        text = f"maxmemory-policy is {policy}: a full Redis drops jobs"
+        mend = "CONFIG SET maxmemory-policy noeviction, and in its start command"
+        found.append(RedisFault(MEMORY_ITEM, text, mend))
+    return found
+
+
+async def tell_redis_faults(client: aioredis.Redis) -> None:
+    """Log what is wrong with a Redis that answers. It is no reason not to start."""
+    try:
+        info = await client.info()
+    except (RedisError, OSError, TimeoutError):
+        return  # it may be away again, or refuse INFO to this user
+    for fault in redis_faults(info):
+        log.error("Redis will not do", problem=fault.text, mend=fault.mend)
 
 
 async def wait_for(what: str, connect: Callable[[], Awaitable[object]]) -> None:

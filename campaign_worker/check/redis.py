@@ -15,13 +15,12 @@ from redis.exceptions import (
 
 from campaign_worker.check.finding import Finding, broken, doubtful, fine, refused
 from campaign_worker.slowest import DAYS_KEPT, slowest_seconds
+from campaign_worker.startup import MEMORY_ITEM, REDIS_ITEM, redis_faults
 
 if TYPE_CHECKING:
     from campaign_worker.settings import Settings
 
-ITEM = "REDIS_URL"
-# BullMQ's scripts use commands that came with 6.2 (docs.bullmq.io, Connections).
-LEAST_VERSION = (6, 2)
+ITEM = REDIS_ITEM
 _RAILWAY = ".railway.internal"
 _WINDOW_PER_JOB = 2.5
 """A drain window of 2.5 times the longest job leaves it time on a bad day."""
@@ -55,34 +54,24 @@ async def _look(client: redis.asyncio.Redis, settings: Settings) -> list[Finding
     queues = [await _queue(client, settings.bullmq_prefix, spec.name) for spec in settings.queues]
     persistence = await _persistence(client, info)
     slowest = _slowest(await slowest_seconds(client, settings.bullmq_prefix), settings)
-    return [_version(info), *_role(info), _eviction(info), persistence, slowest, *queues]
+    return [*_state(info), persistence, slowest, *queues]
 
 
-def _version(info: dict[str, Any]) -> Finding:
-    version = str(info.get("redis_version", "0"))
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < LEAST_VERSION:
-        return broken(ITEM, f"Redis {version} is too old for BullMQ", "use Redis 6.2 or newer")
-    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
-    return fine(ITEM, f"{name} answers")
-
-
-def _role(info: dict[str, Any]) -> list[Finding]:
-    found = []
-    if info.get("role") in ("slave", "replica"):
-        found.append(broken(ITEM, "this is a read-only replica", "name the primary in REDIS_URL"))
+def _state(info: dict[str, Any]) -> list[Finding]:
+    faults = redis_faults(info)
+    named = {fault.item for fault in faults}
+    found = [broken(fault.item, fault.text, fault.mend) for fault in faults]
+    version = f"Redis {info.get('redis_version', '0')}"
+    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else version
+    good = {
+        ITEM: f"{name} answers",
+        MEMORY_ITEM: "noeviction: a full Redis refuses, it forgets no jobs",
+    }
+    found += [fine(item, text) for item, text in good.items() if item not in named]
     if info.get("cluster_enabled") == 1:
         mend = "set BULLMQ_PREFIX to a hash tag such as {bull}, in the app as well"
         found.append(doubtful(ITEM, "Redis Cluster: a queue's keys must share one slot", mend))
     return found
-
-
-def _eviction(info: dict[str, Any]) -> Finding:
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy == "noeviction":
-        return fine("Redis memory", "noeviction: a full Redis refuses, it forgets no jobs")
-    mend = "CONFIG SET maxmemory-policy noeviction, and in its start command"
-    return broken("Redis memory", f"maxmemory-policy is {policy}: a full Redis drops jobs", mend)
 
 
 async def _persistence(client: redis.asyncio.Redis, info: dict[str, Any]) -> Finding:

@@ -32,3 +32,15 @@ async def test_follow_ups_that_a_full_redis_refuses_come_later_and_no_attempt_is
 async def first_mails_are_sent(site: Site, campaign: Campaign) -> bool:
     rows = (await site.reading(campaign)).rows
     return sum(row["state"] == "sent" for row in rows) == MAILS
+
+
+async def test_a_redis_that_may_forget_jobs_is_named_at_the_start(
+    make_site: SiteMaker, mortal_redis: RedisServer
+) -> None:
+    site = make_site(redis_url=mortal_redis.url)
+    async with site.redis() as client:
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+    worker = await site.ready("worker")
+    (said,) = worker.records("Redis will not do")
+    assert said["problem"] == "maxmemory-policy is allkeys-lru: a full Redis drops jobs"
+    assert said["level"] == "error"

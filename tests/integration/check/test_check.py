@@ -20,6 +20,7 @@ from campaign_worker.embedded.redis import RedisServer
 from campaign_worker.embedded.smtp_server import SmtpSink
 from campaign_worker.settings import Settings
 from campaign_worker.slowest import SlowestJobs
+from campaign_worker.startup import redis_faults
 from metrics import JobEnded
 from tests.fixtures.resend import ResendApi
 from tests.support import free_port
@@ -73,6 +74,21 @@ async def test_a_redis_that_evicts_and_forgets_is_named(own_redis: RedisMaker) -
     found = by_item(await check_redis(settings(redis_url=server.url)))
     assert found["Redis memory"] is Level.ERROR
     assert found["Redis persistence"] is Level.WARNING
+
+
+async def test_a_replica_is_named(own_redis: RedisMaker) -> None:
+    primary = await own_redis()
+    replica = await own_redis(settings={"replicaof": f"127.0.0.1 {primary.port}"})
+    found = await check_redis(settings(redis_url=replica.url))
+    assert [each.text for each in found if each.item == "REDIS_URL"] == [
+        "this is a read-only replica"
+    ]
+
+
+def test_a_redis_that_is_too_old_is_named() -> None:
+    (fault,) = redis_faults({"redis_version": "6.0.16", "maxmemory_policy": "noeviction"})
+    assert fault.text == "Redis 6.0.16 is too old for BullMQ"
+    assert redis_faults({"redis_version": "6.2.0", "maxmemory_policy": "noeviction"}) == []
 
 
 async def test_a_wrong_redis_password_is_a_refused_login(own_redis: RedisMaker) -> None:
