@@ -20,6 +20,7 @@ from campaign_worker.startup import ping_redis, wait_for
 from campaign_worker.state import Lifecycle, WorkerState
 from campaign_worker.storage.database import Database
 from campaign_worker.tracking_parts import TrackingParts, webhook_handlers
+from campaign_worker.watch import Watch
 from campaign_worker.web import Health, WebServer
 from metrics import Exposition, Fanout, PrometheusListener, ShutdownPhaseEnded, process_registry
 from shutdown import (
@@ -77,6 +78,7 @@ class Tracker:
             **webhook_handlers(settings, self._database, self._listener),
             **self._parts.routes.table,
         }
+        self._watch = Watch({}, self._listener)
         quick = self._parts.routes.quick
         self._web = WebServer(settings.port, self, Exposition(registry), routes, quick)
 
@@ -93,6 +95,7 @@ class Tracker:
 
             with Signals(self._settings.stop_budget_seconds, on_level) as signals:
                 await self._web.start()
+                await self._watch.start()
                 log.info("starting", version=campaign_worker.__version__, port=self._web.port)
                 for warning in self._settings.warnings:
                     log.warning("settings", problem=warning)
@@ -154,7 +157,7 @@ class Tracker:
         await self._web.stop()
 
     async def _background(self, _deadline: Deadline) -> None:
-        for service in self._parts.services:
+        for service in (self._watch, *self._parts.services):
             await service.stop()
 
     async def _close_redis(self, _deadline: Deadline) -> None:

@@ -156,6 +156,11 @@ async def test_a_tracker_says_what_it_counts(make_site: SiteMaker) -> None:
         found += await worker.metric(text + labels)
     assert found == 1
 
+    async def late() -> bool:
+        return await worker.metric("campaign_worker_event_loop_lag_seconds_count") > 0
+
+    await eventually(late)
+
 
 @pytest.mark.parametrize("command", ["run", "track"])
 async def test_no_collection_of_garbage_looks_through_what_was_imported(
