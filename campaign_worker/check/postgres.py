@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from campaign_worker.settings import SecretUrl, Settings
 
 LEAST_VERSION = 14
+_REFUSING = """
+SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE nspname = $1 AND relname <> 'schema_migrations' AND CASE relkind
+    WHEN 'r' THEN NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+        AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
+    WHEN 'S' THEN NOT has_sequence_privilege(c.oid, 'USAGE')
+    ELSE false END
+ORDER BY relname
+"""
 _POOLER_PORT = 6543
 _POOLER_WORDS = ("pooler", "pgbouncer")
 
@@ -32,6 +41,8 @@ async def check_postgres(item: str, url: SecretUrl, settings: Settings) -> list[
                 connection.terminate()
     except CredentialsRefused as error:
         mend = f"set the user, password and database that {item}'s server has"
+        if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            mend = _grants(settings.database_schema, "its user")
         return [refused(item, f"{url}: {error.problem}", mend)]
     except DatabaseAway as error:
         mend = "start Postgres there, or correct host and port"
@@ -47,6 +58,7 @@ async def _look(
         _version(item, connection),
         *await _writable(item, connection),
         await _schema(connection, settings.database_schema),
+        *await _rights(connection, settings.database_schema),
         *(_pooler(settings) if item == "DATABASE_URL" else ()),
     ]
 
@@ -72,10 +84,29 @@ async def _schema(connection: asyncpg.Connection[asyncpg.Record], schema: str) -
     if version == expected:
         return fine(item, f"migrated to version {version}")
     if version > expected:
-        mend = "run the newer worker, or go back with a backup"
-        return broken(item, f"version {version} is newer than this worker's {expected}", mend)
+        # As after a rollback, and for the old replicas in every deploy that migrates.
+        text = f"version {version} is newer than this worker's {expected}, which runs all the same"
+        return doubtful(item, text, "deploy the newer worker again")
     state = f"version {version}, this worker needs {expected}" if version else "not there"
     return broken(item, state, "run: campaign-worker migrate")
+
+
+async def _rights(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> list[Finding]:
+    """Name what this user may not use: with it in the way `run` would hold its intake."""
+    refusing = await connection.fetch(_REFUSING, schema)
+    if not refusing:
+        return []
+    user = await connection.fetchval("SELECT quote_ident(current_user)")
+    names = ", ".join(row["relname"] for row in refusing)
+    return [broken(f"schema {schema}", f"{user} may not use {names}", _grants(schema, user))]
+
+
+def _grants(schema: str, user: str) -> str:
+    return (
+        f"by the owner, and after each migration: GRANT USAGE ON SCHEMA {schema} TO {user}; GRANT"
+        f" SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {user}; GRANT USAGE"
+        f" ON ALL SEQUENCES IN SCHEMA {schema} TO {user}"
+    )
 
 
 def _pooler(settings: Settings) -> list[Finding]:

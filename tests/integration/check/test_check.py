@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import pytest
 import redis.asyncio
 
@@ -15,7 +17,7 @@ from campaign_worker.check.postgres import check_postgres
 from campaign_worker.check.process import check_drain, check_port
 from campaign_worker.check.redis import check_redis
 from campaign_worker.check.smtp import check_transport
-from campaign_worker.embedded.postgres import PostgresServer
+from campaign_worker.embedded.postgres import SUPERUSER, PostgresServer
 from campaign_worker.embedded.redis import RedisServer
 from campaign_worker.embedded.smtp_server import SmtpSink
 from campaign_worker.settings import Settings
@@ -115,6 +117,42 @@ async def test_an_empty_database_needs_a_migration(empty_database_url: str) -> N
     found = await look_at_postgres(empty_database_url)
     (finding,) = [each for each in found if each.level is Level.ERROR]
     assert finding.mend == "run: campaign-worker migrate"
+
+
+async def test_a_newer_schema_is_doubted_as_it_serves_after_a_rollback(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO campaign_worker.schema_migrations VALUES (999, 'later', 'digest')"
+        )
+    finally:
+        await connection.close()
+    found = by_item(await look_at_postgres(database_url))
+    assert found["schema campaign_worker"] is Level.WARNING
+
+
+async def test_a_user_who_may_only_read_is_told_what_to_grant(database_url: str) -> None:
+    user = f"reader_{secrets.token_hex(4)}"
+    reaching = database_url.replace(f"//{SUPERUSER}@", f"//{user}@")
+    owner = await asyncpg.connect(database_url)
+    try:
+        await owner.execute(f"CREATE USER {user}")
+        (finding,) = await look_at_postgres(reaching)
+        assert "permission denied for schema campaign_worker" in finding.text
+        await owner.execute(
+            f"GRANT USAGE ON SCHEMA campaign_worker TO {user};"
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA campaign_worker TO {user}"
+        )
+        (finding,) = [each for each in await look_at_postgres(reaching) if each.mend]
+        assert finding.level is Level.ERROR
+        assert finding.text.startswith(f"{user} may not use campaign_counts, ")
+        assert "messages" in finding.text
+        # What it says is what mends it.
+        await owner.execute(finding.mend.partition(": ")[2])
+        assert set(by_item(await look_at_postgres(reaching)).values()) == {Level.OK}
+    finally:
+        await owner.execute(f"DROP OWNED BY {user}; DROP USER {user}")
+        await owner.close()
 
 
 async def test_an_unknown_database_is_a_refused_login(postgres_server: PostgresServer) -> None:
