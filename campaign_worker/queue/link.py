@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from campaign_worker.errors import CampaignWorkerError, RedisAway
+from campaign_worker.queue.clock import steady_seconds
 from campaign_worker.queue.protocol import Call
 from campaign_worker.queue.refusals import is_elsewhere
 from campaign_worker.queue.wire import Wire
@@ -154,10 +155,10 @@ class Link:
         raise RedisAway(f"the queue is elsewhere: {refusal}") from refusal
 
     async def sync_clock(self) -> None:
-        """Measure Redis' clock against ours."""
-        asked_at = time.time()
+        """Look at Redis' clock."""
+        asked_at = steady_seconds()
         reply = await self.command("TIME")
-        self._clock.sync(asked_at, reply, time.time())
+        self._clock.sync(asked_at, reply, steady_seconds())
 
     def _down(self) -> None:
         if self._up.is_set():

@@ -7,7 +7,6 @@ reviving, can be repeated safely.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -18,7 +17,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from campaign_worker.errors import RedisAway, UnsupportedOption
 from campaign_worker.queue.aside import Aside
 from campaign_worker.queue.backoff import normalize
-from campaign_worker.queue.clock import RedisClock
+from campaign_worker.queue.clock import RedisClock, steady_seconds
 from campaign_worker.queue.jobopts import to_stored
 from campaign_worker.queue.jsonvalue import to_json
 from campaign_worker.queue.keys import QueueKeys
@@ -238,13 +237,12 @@ class Producer:
             return list(await pipeline.execute(raise_on_error=False))
 
     async def _now_ms(self) -> int:
-        stale = self._synced_at is None or time.monotonic() - self._synced_at > _SYNC_SECONDS
-        if stale:
-            asked_at = time.time()
+        asked_at = steady_seconds()
+        if self._synced_at is None or asked_at - self._synced_at > _SYNC_SECONDS:
             with _answered():
                 reply = await self._client.time()
-            self._clock.sync(asked_at, [str(int(part)) for part in reply], time.time())
-            self._synced_at = time.monotonic()
+            self._synced_at = steady_seconds()
+            self._clock.sync(asked_at, [str(int(part)) for part in reply], self._synced_at)
         return self._clock.now_ms()
 
 
