@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from campaign_worker.settings import SecretUrl, Settings
 
 LEAST_VERSION = 14
+_NAMED = 3
 _REFUSING = """
 SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 WHERE nspname = $1 AND relname <> 'schema_migrations' AND CASE relkind
@@ -97,7 +98,9 @@ async def _rights(connection: asyncpg.Connection[asyncpg.Record], schema: str) -
     if not refusing:
         return []
     user = await connection.fetchval("SELECT quote_ident(current_user)")
-    names = ", ".join(row["relname"] for row in refusing)
+    names = ", ".join(row["relname"] for row in refusing[:_NAMED])
+    if len(refusing) > _NAMED:
+        names += f" and {len(refusing) - _NAMED} more"
     return [broken(f"schema {schema}", f"{user} may not use {names}", _grants(schema, user))]
 
 

@@ -145,8 +145,8 @@ async def test_a_user_who_may_only_read_is_told_what_to_grant(database_url: str)
         )
         (finding,) = [each for each in await look_at_postgres(reaching) if each.mend]
         assert finding.level is Level.ERROR
-        assert finding.text.startswith(f"{user} may not use campaign_counts, ")
-        assert "messages" in finding.text
+        named = "campaign_counts, campaigns, campaigns_id_seq and "
+        assert finding.text.startswith(f"{user} may not use {named}")
         # What it says is what mends it.
         await owner.execute(finding.mend.partition(": ")[2])
         assert set(by_item(await look_at_postgres(reaching)).values()) == {Level.OK}
