@@ -100,8 +100,8 @@ class ContractImport:
         if "load.steps" not in self._app:
             return []
         found = await self._app.fetch(connection, "load.steps", values)
-        steps = {(str(row["campaign_id"]), int(row["step"])): rows_.step_of(row) for row in found}
-        return [one for one in steps.values() if one.step >= 1]
+        steps = [rows_.step_of(row) for row in found if rows_.usable_step(row)]
+        return list({(one.campaign, one.step): one for one in steps}.values())
 
     async def _templates(
         self, connection: PoolConnectionProxy, texts: Sequence[Texts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ _EMAIL = re.compile(r"[^\x00-\x1f\x7f-\x9f]*@[^\x00-\x1f\x7f-\x9f]*")
 _EMAIL_LENGTHS = range(3, 321)
 _CONDITIONS = ("always", "opened", "not_opened", "clicked", "not_clicked")
 _LONGEST_DELAY_SECONDS = 31_622_400
+_STEP_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def status_of(contract: Contract, word: str | None) -> CampaignStatus | None:
 def step_of(row: Any) -> AppStep:
     """Read a row of load.steps; what is out of bounds is brought to them."""
     delay = float(get(row, "delay_seconds") or 0)
+    # As Postgres orders it: NaN is greater than all numbers.
+    delay = _LONGEST_DELAY_SECONDS if math.isnan(delay) else delay
     condition = get(row, "condition") or "always"
     return AppStep(
         campaign=str(row["campaign_id"]),
@@ -79,6 +83,11 @@ def step_of(row: Any) -> AppStep:
     )
 
 
+def usable_step(row: Any) -> bool:
+    """Whether a row of load.steps is a follow-up: one without a number may be a draft."""
+    return row["step"] is not None and 1 <= row["step"] <= _STEP_MAX
+
+
 def usable_email(email: str | None) -> bool:
     """Whether our table takes it; what an address is, the composer knows better."""
     return email is not None and len(email) in _EMAIL_LENGTHS and bool(_EMAIL.fullmatch(email))
@@ -87,10 +96,14 @@ def usable_email(email: str | None) -> bool:
 def data_of(row: Any) -> str:
     """Give the variables of templates as JSON: `data`, and every column that is no other's."""
     data = get(row, "data")
-    given = json.loads(data) if isinstance(data, str) else data
     others = {name: value for name, value in row.items() if name not in _KNOWN and name != "data"}
-    values = {**(given if isinstance(given, dict) else {}), **others}
-    return json.dumps(values, default=str, sort_keys=True)
+    try:
+        given = json.loads(data) if isinstance(data, str) else data
+        values = {**(given if isinstance(given, dict) else {}), **others}
+        return json.dumps(values, default=str, sort_keys=True)
+    except (ValueError, RecursionError):
+        # Postgres can read it. The mail that is made of it will say that we cannot.
+        return str(data)
 
 
 def facts_of(rows: Iterable[Any]) -> AppFacts:

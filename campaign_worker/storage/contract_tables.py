@@ -6,11 +6,13 @@ Owns which of the app's ids are which of ours. Decides nothing about a mail.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import idna
 from asyncpg.pool import PoolConnectionProxy
 
 from campaign_worker.contract.asked import AppMail
@@ -89,7 +91,7 @@ class AppTables:
         """Give those of these normalized addresses that the app suppresses, with its reasons."""
         if not addresses or "load.suppressions" not in self._app:
             return {}
-        values = {"emails": list(addresses)}
+        values = {"emails": [spelling for one in addresses for spelling in _spellings(one)]}
         rows = await self._app.fetch(connection, "load.suppressions", values)
         return {
             self._normalize(row["email"]): _reason(row.get("reason"))
@@ -205,6 +207,15 @@ class AppTables:
             mail = AppMail(row["campaign_key"], row["recipient_key"], request.step, row["step_key"])
             names.setdefault(request, []).append(mail)
         return names
+
+
+def _spellings(address: str) -> Iterator[str]:
+    """Give a normalized address, and what an app that knows no A-labels calls it."""
+    yield address
+    local, _, domain = address.rpartition("@")
+    if "xn--" in domain:
+        with contextlib.suppress(UnicodeError):
+            yield f"{local}@{idna.decode(domain)}"
 
 
 def _reason(text: str | None) -> str:

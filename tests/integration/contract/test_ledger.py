@@ -18,6 +18,7 @@ from campaign_worker.delivery.claims import (
     MessageState,
     Missing,
     NotYet,
+    Unreadable,
 )
 from campaign_worker.delivery.requests import CampaignRequest, InlineMail, InlineRequest
 from campaign_worker.delivery.settlements import (
@@ -348,3 +349,61 @@ async def add_step(app: Prisma, campaign: str) -> None:
 def whole(key: str) -> InlineRequest:
     mail = InlineMail(("a@example.net",), "s", None, "t", None, None, (), (), {}, ())
     return InlineRequest(key, None, mail)
+
+
+@pytest.mark.parametrize(
+    ("step", "delay"), [("NULL", "1"), ("5000000000", "1"), ("1", "'NaN'::float8")]
+)
+async def test_a_follow_up_of_no_use_keeps_no_mail_of_its_campaign_back(
+    prisma_place: Place, step: str, delay: str
+) -> None:
+    contract = prisma_place.app.contract.replace('f."delayHours" * 3600', delay)
+    place = Place(prisma_place.app, prisma_place.database, contract=contract)
+    campaign = await place.app.campaign(1)
+    await place.raw.execute(
+        'ALTER TABLE "FollowUp" ALTER "step" DROP NOT NULL, ALTER "step" TYPE bigint'
+    )
+    await place.raw.execute(
+        'INSERT INTO "FollowUp" ("campaignId", "step", "subject", "bodyHtml", "delayHours")'
+        f" VALUES ($1, {step}, 's', 'b', 1)",
+        uuid.UUID(campaign.id),
+    )
+    assert isinstance(await place.send(await place.request(campaign)), Claimed)
+
+
+@pytest.mark.parametrize("data", ["9" * 5000, "[" * 3000 + "]" * 3000], ids=["digits", "depth"])
+async def test_data_of_the_app_that_we_cannot_read_are_one_mail_s_fault(
+    drizzle_place: Place, data: str
+) -> None:
+    place, campaign = drizzle_place, await drizzle_place.app.campaign(2)
+    await place.raw.execute(
+        "UPDATE campaign_contacts SET attributes = $1::jsonb WHERE contact_id = $2",
+        f'{{"a": {data}}}',
+        int(campaign.recipients[0]),
+    )
+    requests = await asyncio.gather(*(place.request(campaign, n) for n in range(2)))
+    claims = await asyncio.gather(*map(place.claim, requests))
+    kinds = [type(one.content) for one in claims if isinstance(one, Claimed)]
+    assert kinds == [Unreadable, CampaignContent]
+
+
+async def test_an_address_is_suppressed_whatever_spelling_of_its_domain_the_app_keeps(
+    prisma_place: Place,
+) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(2)
+    for index, (spelled, kept) in enumerate(
+        [
+            ("Ann@Bücher.example", "ann@bücher.example"),
+            ("Ann@bücher.example", "ann@xn--bcher-kva.example"),
+        ]
+    ):
+        await place.raw.execute(
+            'UPDATE "Recipient" SET "email" = $1 WHERE "email" = $2',
+            spelled,
+            campaign.addresses[index],
+        )
+        await place.raw.execute('DELETE FROM "Suppression"')
+        await place.raw.execute("INSERT INTO \"Suppression\" VALUES ($1, 'asked')", kept)
+        assert await place.claim(await place.request(campaign, index)) == skipped(
+            "suppressed_asked"
+        )
