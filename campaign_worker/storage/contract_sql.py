@@ -51,7 +51,7 @@ class ContractSql:
             raise
 
 
-def refuses_a_row(error: asyncpg.PostgresError) -> bool:
-    """Whether the app's table refuses what is written to it: a value, or a trigger that raises."""
-    raised = (error.sqlstate or "").startswith(_RAISED)
+def refuses_a_row(error: Exception) -> bool:
+    """Whether a table refuses what is written to it: a value, or a trigger that raises."""
+    raised = (getattr(error, "sqlstate", None) or "").startswith(_RAISED)
     return raised or fault_of(error) is Fault.DATA

@@ -5,6 +5,9 @@ Each method is one or more short transactions; several replicas may do it at onc
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
@@ -14,6 +17,8 @@ from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
 
 log = structlog.get_logger(__name__)
+
+Key = TypeVar("Key")
 
 _PAGE = 500
 _AGAIN_SECONDS = 60.0
@@ -25,6 +30,8 @@ class ContractUpkeep:
     def __init__(self, database: Database, tables: AppTables) -> None:
         self._database = database
         self._tables = tables
+        self._refused_addresses: set[str] = set()
+        self._said: set[tuple[str, str]] = set()
 
     async def tell_untold(self) -> int:
         """Tell endings that somebody else wrote, or that could not be told; how many were."""
@@ -54,28 +61,68 @@ class ContractUpkeep:
         """Tell counts that have changed since they were told; of how many campaigns."""
         rows = await self._database.fetch("contract_stale_counts")
         campaigns = [row["campaign_id"] for row in rows]
-        if campaigns:
-            async with self._database.transaction() as connection:
-                await self._tables.writing.tell_campaigns(connection, campaigns)
-        return len(campaigns)
+        return await self._all_but_refused(self._tables.writing.tell_campaigns, campaigns)
 
     async def tell_suppressions(self) -> int:
         """Tell addresses that are suppressed here and that the app has not been told; how many."""
-        told = 0
-        while True:
-            async with self._database.transaction() as connection:
-                page = await self._tables.writing.tell_suppressions(connection, _PAGE)
-            told += page
-            if page < _PAGE:
-                return told
+        writing, told, more = self._tables.writing, 0, self._tables.writing.tells_suppressions
+        while more:
+            rows = await self._database.fetch(
+                "contract_untold_suppressions", _PAGE, list(self._refused_addresses)
+            )
+            page = [row["address"] for row in rows]
+            taken = await self._all_but_refused(
+                writing.tell_suppressions, page, self._refused_addresses
+            )
+            told += taken
+            more = len(page) == _PAGE and taken > 0
+        return told
 
     async def look_at_resting(self) -> None:
         """Read campaigns that rest: only the app knows when they go on."""
         keys = [row["key"] for row in await self._database.fetch("contract_resting")]
         for start in range(0, len(keys), _PAGE):
+            page = keys[start : start + _PAGE]
+            await self._all_but_refused(self._tables.importing.campaigns, page)
+
+    async def _all_but_refused(
+        self,
+        work: Callable[[PoolConnectionProxy, Sequence[Key]], Awaitable[object]],
+        keys: Sequence[Key],
+        refused: set[Key] | None = None,
+    ) -> int:
+        """Do this for all of them in a transaction, or for all but one that is refused; how many.
+
+        `refused` takes in which one was.
+        """
+        if not keys:
+            return 0
+        try:
             async with self._database.transaction() as connection:
-                page = keys[start : start + _PAGE]
-                await self._tables.importing.campaigns(connection, page)
+                await work(connection, keys)
+        except asyncpg.LockNotAvailableError:
+            log.warning("the app holds its rows; it is told later")
+            return 0
+        except (asyncpg.PostgresError, asyncpg.DataError) as error:
+            if not refuses_a_row(error):
+                raise
+            if len(keys) == 1:
+                self._complain(work.__name__, error)
+                if refused is not None:
+                    refused.update(keys)
+                return 0
+            middle = len(keys) // 2
+            return await self._all_but_refused(
+                work, keys[:middle], refused
+            ) + await self._all_but_refused(work, keys[middle:], refused)
+        return len(keys)
+
+    def _complain(self, work: str, error: Exception) -> None:
+        """Say it once, not every few seconds; without the row, which may be an address."""
+        problem = str(getattr(error, "message", None) or type(error).__name__)
+        if (work, problem) not in self._said:
+            self._said.add((work, problem))
+            log.error("refused in looking after the app's tables", work=work, problem=problem)
 
     async def _told(self, connection: PoolConnectionProxy, ids: list[int]) -> bool:
         """Tell these together; False when a value of one is refused."""

@@ -79,15 +79,18 @@ class ContractWrite:
         self, connection: PoolConnectionProxy, campaigns: Sequence[int]
     ) -> None:
         """Tell the counts of campaigns, by our ids. Raises what the app's tables say."""
+        # Settles wait for the counts that are held here.
+        await connection.fetch(self._sql["contract_patience"], _PATIENCE)
         await self._tell_counts(connection, await self._lock_counts(connection, campaigns))
 
-    async def tell_suppressions(self, connection: PoolConnectionProxy, limit: int) -> int:
-        """Tell addresses that are suppressed here; how many. Raises what the app's tables say."""
-        if "write.suppressions" not in self._app:
-            return 0
-        taken = await connection.fetch(self._sql["contract_take_suppressions"], limit)
-        addresses = [row["address"] for row in taken]
-        rows = await connection.fetch(self._sql["contract_read_suppressions"], addresses)
+    async def tell_suppressions(
+        self, connection: PoolConnectionProxy, addresses: Sequence[str]
+    ) -> None:
+        """Tell which of these are suppressed here. Raises what the app's tables say."""
+        await connection.fetch(self._sql["contract_patience"], _PATIENCE)
+        rows = await connection.fetch(self._sql["contract_take_suppressions"], list(addresses))
+        taken = [row["address"] for row in rows]
+        rows = await connection.fetch(self._sql["contract_read_suppressions"], taken)
         if rows:
             values = {
                 "emails": [row["address"] for row in rows],
@@ -95,7 +98,11 @@ class ContractWrite:
                 "created_ats": [row["created_at"] for row in rows],
             }
             await self._app.fetch(connection, "write.suppressions", values)
-        return len(taken)
+
+    @property
+    def tells_suppressions(self) -> bool:
+        """Whether the contract says how."""
+        return "write.suppressions" in self._app
 
     async def _lock_counts(
         self, connection: PoolConnectionProxy, campaigns: Sequence[int]

@@ -1,7 +1,6 @@
 -- Noted as told in the transaction that tells them; a replica that is doing so has these.
 INSERT INTO {schema}.contract_suppressions (address)
-SELECT s.address FROM {schema}.suppressions s
-WHERE NOT EXISTS (SELECT FROM {schema}.contract_suppressions t WHERE t.address = s.address)
-ORDER BY s.address LIMIT $1
+SELECT s.address FROM {schema}.suppressions s WHERE s.address = ANY ($1::text[])
+ORDER BY s.address
 ON CONFLICT DO NOTHING
 RETURNING address

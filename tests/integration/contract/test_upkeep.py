@@ -12,6 +12,7 @@ from campaign_worker.delivery.claims import Claimed, NotYet
 from campaign_worker.errors import ContractBroken
 from campaign_worker.storage.contract_upkeep import ContractUpkeep
 from tests.integration.contract.kit import Place
+from tests.support import eventually
 
 
 async def test_an_ending_of_somebody_else_is_told(place: Place) -> None:
@@ -128,19 +129,24 @@ async def test_a_campaign_that_the_app_resumes_is_noticed_without_a_claim(place:
     assert await place.ours("SELECT resumed_at IS NOT NULL FROM $.campaigns")
 
 
-async def test_addresses_that_are_suppressed_here_are_told_once(
-    prisma_place: Place,
-) -> None:
-    contract = """
+WRITE_SUPPRESSIONS = """
 [write.suppressions]
 query = '''
 INSERT INTO "Suppression" ("email", "reason")
 SELECT email, reason FROM unnest(:emails, :reasons) AS w (email, reason) ON CONFLICT DO NOTHING
 '''
 """
-    place = Place(
-        prisma_place.app, prisma_place.database, contract=prisma_place.app.contract + contract
-    )
+
+
+@pytest.fixture
+def telling_place(prisma_place: Place) -> Place:
+    """Return a place whose contract says how suppressions are told."""
+    contract = prisma_place.app.contract + WRITE_SUPPRESSIONS
+    return Place(prisma_place.app, prisma_place.database, contract=contract)
+
+
+async def test_addresses_that_are_suppressed_here_are_told_once(telling_place: Place) -> None:
+    place = telling_place
     await place.raw.execute(
         "INSERT INTO campaign_worker.suppressions (address, reason)"
         " SELECT n || '@example.net', 'unsubscribe' FROM generate_series(1, 1200) n"
@@ -159,3 +165,78 @@ async def test_the_keeper_tells_what_is_broken_and_goes_on(prisma_place: Place) 
     await keeper.tick()
     assert [one.statement for one in place.broken] == ["load.campaigns"]
     assert uuid.UUID(campaign.id)
+
+
+async def test_an_address_that_the_app_refuses_keeps_no_other_from_being_told(
+    telling_place: Place,
+) -> None:
+    place = telling_place
+    await place.raw.execute(
+        "ALTER TABLE \"Suppression\" ADD CHECK (\"email\" NOT IN ('7@a.example', '700@a.example'))"
+    )
+    await place.raw.execute(
+        "INSERT INTO campaign_worker.suppressions (address, reason)"
+        " SELECT n || '@a.example', 'unsubscribe' FROM generate_series(1, 1000) n"
+    )
+    upkeep = ContractUpkeep(place.database, place.tables)
+    assert await upkeep.tell_suppressions() == 998
+    assert await upkeep.tell_suppressions() == 0
+    assert await place.raw.fetchval('SELECT count(*) FROM "Suppression"') == 998
+
+
+async def test_counts_that_the_app_refuses_keep_no_other_from_being_told(
+    drizzle_place: Place,
+) -> None:
+    place = drizzle_place
+    campaigns = [await place.app.campaign(1) for _ in range(3)]
+    for campaign in campaigns:
+        await place.request(campaign)
+    await place.raw.execute(
+        f"ALTER TABLE mail_campaigns ADD CHECK (delivered < 1 OR id <> {campaigns[1].id})"
+    )
+    await place.raw.execute("UPDATE campaign_worker.campaign_counts SET sent_count = 1")
+    assert await ContractUpkeep(place.database, place.tables).tell_counts() == 2
+    assert [await place.app.counts(one) for one in campaigns] == [(1, 0), (0, 0), (1, 0)]
+
+
+async def test_a_settle_waits_for_no_counts_whose_telling_waits_for_the_app(
+    drizzle_place: Place,
+) -> None:
+    place, campaign = drizzle_place, await drizzle_place.app.campaign(1)
+    claim = await place.claim(await place.request(campaign))
+    await place.raw.execute("UPDATE campaign_worker.campaign_counts SET unique_open_count = 1")
+    upkeep = ContractUpkeep(place.database, place.tables)
+
+    async def waits() -> bool:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return bool(await place.raw.fetchval(f"{waiting} AND datname = current_database()"))
+
+    async with place.raw.transaction():
+        await place.raw.execute("SELECT FROM mail_campaigns FOR UPDATE")
+        telling = asyncio.create_task(upkeep.tell_counts())
+        await eventually(waits)
+        await asyncio.wait_for(place.end(claim), 8)
+        assert await telling == 0
+    assert await upkeep.tell_untold() == 1
+    assert await place.app.counts(campaign) == (1, 0)
+
+
+async def test_a_campaign_that_cannot_be_read_keeps_no_other_from_going_on(
+    prisma_place: Place,
+) -> None:
+    contract = prisma_place.app.contract.replace(
+        'c."fromEmail" AS mail_from', 'c."fromEmail" AS mail_from, c."headers"'
+    )
+    await prisma_place.raw.execute('ALTER TABLE "Campaign" ADD "headers" jsonb')
+    place = Place(prisma_place.app, prisma_place.database, contract=contract)
+    for _ in range(3):
+        campaign = await place.app.campaign(1, status="PAUSED")
+        assert isinstance(await place.claim(await place.request(campaign)), NotYet)
+    await place.raw.execute(
+        """UPDATE "Campaign" SET "headers" = '["no object"]' WHERE "id" = $1""",
+        uuid.UUID(campaign.id),
+    )
+    await place.raw.execute("""UPDATE "Campaign" SET "status" = 'RUNNING'""")
+    await ContractUpkeep(place.database, place.tables).look_at_resting()
+    running = "SELECT count(*) FROM $.campaigns WHERE status = 'running'"
+    assert await place.ours(running) == 2
