@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 
 import redis.asyncio as aioredis
 import structlog
+from redis.exceptions import ResponseError
 
 from campaign_worker.errors import RedisAway
 from campaign_worker.mail.compose import normalize
@@ -102,9 +102,17 @@ class TrackingParts:
         return ("tracking: postgres",) if away else ()
 
     async def drain_unsubscribes(self) -> None:
-        """Give Postgres the unsubscribes that wait in Redis: before claims. Raises DatabaseAway."""
-        with contextlib.suppress(RedisAway):
+        """Give Postgres the unsubscribes that wait in Redis: before claims.
+
+        Raises DatabaseAway, and RedisAway while nobody can tell what waits: no job comes either.
+        """
+        try:
             await self._leaver_drain.run()
+        except RedisAway as error:
+            # One that answers, and refuses, would hold intake for ever.
+            if not isinstance(error.__cause__, ResponseError):
+                raise
+            log.warning("tracking", problem="unsubscribes were not drained", error=str(error))
 
     async def start(self) -> None:
         """Start what runs in the background, and read the links, so that readers are led on."""

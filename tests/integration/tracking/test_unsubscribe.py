@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from campaign_worker.delivery.claims import Final, MessageState
+from campaign_worker.errors import RedisAway
 from campaign_worker.mail.compose import normalize
 from campaign_worker.storage.tracking import PostgresUnsubscribes
 from campaign_worker.storage.tracking_stream import RedisStream, unsubscribes_key
@@ -335,6 +336,22 @@ async def test_without_postgres_it_is_answered_when_redis_has_it_and_drained_bef
         await eventually(lambda: _drained(site))
         assert await unsubscribed(tracked.world, sent)
         assert await tracked.world.state(later) == "skipped"
+
+
+async def test_claims_wait_for_a_redis_that_may_hold_unsubscribes_and_not_for_one_that_refuses(
+    tracked: Tracked, redis_url: str, redis_client: Any, prefix: str
+) -> None:
+    database = tracked.world.database
+    async with TcpProxy(redis_url) as proxy, site_of(database, proxy.url, prefix) as site:
+        proxy.refuse()
+        with pytest.raises(RedisAway):
+            await site.parts.drain_unsubscribes()
+        proxy.pass_all()
+        await eventually(lambda: _drained(site))
+        # No stream, and never will be: intake must not wait for it.
+        await redis_client.set(unsubscribes_key(prefix), "something else")
+        await site.parts.drain_unsubscribes()
+        await redis_client.delete(unsubscribes_key(prefix))
 
 
 async def _drained(site: Site) -> bool:
