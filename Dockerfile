@@ -16,6 +16,8 @@ FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin worker
 COPY --from=build /opt/campaign-worker /opt/campaign-worker
 WORKDIR /app
+# An app's contract, if one stands beside this file; the settings name it with CONTRACT=contract.toml.
+COPY LICENSE contract.toml* /app/
 # DRAIN_SECONDS is compared with railway.json, .railway/railway.py and the README by a test.
 ENV PATH=/opt/campaign-worker/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -28,6 +28,7 @@ BUILD = {
         "/metrics/**",
         "/requirements/run.txt",
         "/pyproject.toml",
+        "/contract.toml",
         "/Dockerfile",
     ],
 }
