@@ -126,6 +126,14 @@ def test_a_senders_domain_of_any_kind_fits_the_headers(sender: str, domain: str)
     assert mail["Feedback-ID"] == f"campaign-3:step-1:{domain}:campaign-worker"
 
 
+def test_a_message_id_names_the_mail_and_the_domain_of_the_campaigns_sender() -> None:
+    assert mail_of()["Message-ID"] == "<3.5.1.campaign-worker@example.org>"
+    other = mail_of(None, mail_from="b@other.example")
+    assert other["Message-ID"] == "<3.5.1.campaign-worker@other.example>"
+    with pytest.raises(PayloadError):
+        bytes_of(headers={"Message-ID": "<1@example.org>"})
+
+
 def test_identifiers_of_feedback_differ_from_field_to_field() -> None:
     fields = str(mail_of()["Feedback-ID"]).split(":")
     assert len(set(fields)) == len(fields) == 4
