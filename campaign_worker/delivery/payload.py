@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -31,6 +32,8 @@ _SUBJECT_MAX = 2000
 _ADDRESS_MAX = 1000
 _DEPTH_MAX = 50
 _KEY_KEPT = 200
+_STEP_SHOWN = 60
+_BROKEN = "holds a NUL or a broken character"
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -143,8 +146,9 @@ def _validated(model: type[_Model], data: dict[str, Any]) -> _Model:
         errors = error.errors(include_url=False, include_input=False)
         # What may not be there (`path` of an attachment) says more than what is missing without it.
         first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
-        field = ".".join(str(part) for part in first["loc"]) or "data"
-        raise PayloadError(field, first["msg"].removeprefix("Value error, ")) from None
+        raise PayloadError(
+            _named(first["loc"]), first["msg"].removeprefix("Value error, ")
+        ) from None
 
 
 def _inline_mail(inline: _Inline) -> InlineMail:
@@ -204,17 +208,28 @@ def _short_key(key: str) -> str:
     return "sha256-" + hashlib.sha256(key.encode()).hexdigest()
 
 
-def _refuse_nul(value: Any, path: str = "data", depth: int = 0) -> None:
+def _refuse_nul(value: Any, path: tuple[str | int, ...] = ()) -> None:
     """Refuse NUL and lone surrogates anywhere: neither Postgres nor a mail can hold them."""
-    if depth > _DEPTH_MAX:
+    if len(path) > _DEPTH_MAX:
         raise PayloadError("data", f"is nested deeper than {_DEPTH_MAX} levels")
-    if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise PayloadError(path, "holds a NUL or a broken character")
-    elif isinstance(value, dict):
+    if isinstance(value, str) and _is_broken(value):
+        raise PayloadError(_named(path), _BROKEN)
+    if isinstance(value, dict):
         for key, inner in value.items():
-            _refuse_nul(key, f"{path} (a key)", depth + 1)
-            _refuse_nul(inner, f"{path}.{key}" if path != "data" else str(key), depth + 1)
+            if _is_broken(key):
+                raise PayloadError(f"{_named(path)} (a key)", _BROKEN)
+            _refuse_nul(inner, (*path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _refuse_nul(inner, f"{path}.{index}", depth + 1)
+            # A Buffer comes as a list of millions of numbers.
+            if not isinstance(inner, int):
+                _refuse_nul(inner, (*path, index))
+
+
+def _is_broken(text: str) -> bool:
+    return "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _named(path: Sequence[str | int]) -> str:
+    """Name a field by its path; what the app calls its keys is not repeated without end."""
+    return ".".join(str(step)[:_STEP_SHOWN] or "''" for step in path) or "data"

@@ -218,6 +218,9 @@ def test_too_many_bytes_are_refused() -> None:
         (lambda bad: {"headers": {"X": bad}}, "headers.X"),
         (lambda bad: {"headers": {bad: "x"}}, "headers (a key)"),
         (lambda bad: {"other": [1, {"deep": bad}]}, "other.1.deep"),
+        (lambda bad: {"data": {"deep": bad}}, "data.deep"),
+        (lambda bad: {"": bad}, "''"),
+        (lambda bad: {"x" * 10**6: bad}, "x" * 60),
         (lambda bad: {bad: 1}, "data (a key)"),
     ],
 )
@@ -225,6 +228,10 @@ def test_what_neither_postgres_nor_a_mail_can_hold_is_refused(
     bad: str, wrap: Any, field: str
 ) -> None:
     assert refused({"to": "a@b.cc", "subject": "s", "text": "t"} | wrap(f"x{bad}y")) == field
+
+
+def test_a_name_of_a_header_is_not_repeated_without_end() -> None:
+    assert refused(WHOLE | {"headers": {"X" * 10**6: 5}}) == "headers." + "X" * 60
 
 
 def test_nesting_has_an_end() -> None:
