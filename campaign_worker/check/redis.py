@@ -114,5 +114,8 @@ def _slowest(seconds: dict[str, float], settings: Settings) -> Finding:
     text += f"{settings.drain.stop_budget_seconds:g} s"
     if settings.drain.window_seconds >= window:
         return fine(item, text)
-    name = "RAILWAY_DEPLOYMENT_DRAINING_SECONDS" if settings.on_railway else "DRAIN_SECONDS"
-    return doubtful(item, text, f"set {name}={window} and deploy again")
+    names = ["RAILWAY_DEPLOYMENT_DRAINING_SECONDS"] if settings.on_railway else []
+    if not names or settings.drain_seconds is not None:
+        # The image sets it, and the smaller of the two counts.
+        names.append("DRAIN_SECONDS")
+    return doubtful(item, text, f"set {' and '.join(names)} to {window} and deploy again")

@@ -250,7 +250,7 @@ async def test_silent_servers_hold_nobody_up() -> None:
 
 @pytest.mark.parametrize(
     ("window", "level", "mend"),
-    [(30, Level.OK, ""), (29, Level.WARNING, "set DRAIN_SECONDS=30 and deploy again")],
+    [(30, Level.OK, ""), (29, Level.WARNING, "set DRAIN_SECONDS to 30 and deploy again")],
 )
 async def test_the_drain_window_is_compared_with_the_slowest_job_that_workers_saw(
     redis_url: str, prefix: str, window: int, level: Level, mend: str
@@ -267,6 +267,27 @@ async def test_the_drain_window_is_compared_with_the_slowest_job_that_workers_sa
     (finding,) = [one for one in found if one.item == "slowest job"]
     assert (finding.level, finding.mend) == (level, mend)
     assert finding.text.startswith("11.9 s in queue news")
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        (60, "RAILWAY_DEPLOYMENT_DRAINING_SECONDS and DRAIN_SECONDS"),
+        (None, "RAILWAY_DEPLOYMENT_DRAINING_SECONDS"),
+    ],
+)
+async def test_on_railway_each_number_is_named_that_would_keep_the_window_small(
+    redis_url: str, prefix: str, image: int | None, named: str
+) -> None:
+    client = redis.asyncio.Redis.from_url(redis_url)
+    slowest = SlowestJobs(client, prefix)
+    slowest.on_event(JobEnded("campaign", "send-email", "completed", 40.0))
+    await slowest.write()
+    await client.aclose()
+    window = {"drain_seconds": image, "railway_deployment_draining_seconds": 60}
+    chosen = settings(redis_url=redis_url, bullmq_prefix=prefix, railway_service_id="s", **window)
+    (finding,) = [one for one in await check_redis(chosen) if one.item == "slowest job"]
+    assert finding.mend == f"set {named} to 100 and deploy again"
 
 
 async def test_without_any_job_seen_there_is_nothing_to_recommend(redis_url: str) -> None:
