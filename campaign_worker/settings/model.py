@@ -72,8 +72,8 @@ class ProcessSettings(Base):
         default=None,
         ge=0,
         le=3600,
-        description="Railway's own number for the same. Where DRAIN_SECONDS is set and says something "
-        "else, as the image's 60 may, the smaller is used and the start log says so: change both.",
+        description="Railway's own number for the same. Where DRAIN_SECONDS is set and differs, as "
+        "the image's 60 may, the smaller is used and the start log says so: change both.",
     )
     railway_service_id: Annotated[str | None, About(default="none")] = Field(
         default=None, description=f"Says that this is Railway. {_BY_RAILWAY}"
