@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from campaign_worker.errors import DatabaseAway, RedisAway
 from campaign_worker.queue import ConnectionSpec
@@ -229,7 +230,7 @@ async def test_without_redis_too_events_are_kept_and_secured_when_one_is_back(
         assert bench.heard.dropped() == 0
 
 
-async def test_memory_is_bounded_and_what_does_not_fit_is_counted(
+async def test_memory_is_bounded_and_what_does_not_fit_is_counted_and_logged(
     tracked: Tracked, redis_url: str, prefix: str
 ) -> None:
     sent = await tracked.sent()
@@ -238,13 +239,15 @@ async def test_memory_is_bounded_and_what_does_not_fit_is_counted(
         async with bench_of(tracked, proxy.url, prefix, bounds) as bench:
             proxy.refuse()
             async with held(tracked, sent):
-                assert await bench.recorder.record(event(sent)) is Secured.UNSECURED
-                for _ in range(5):
+                with capture_logs() as lines:
+                    assert await bench.recorder.record(event(sent)) is Secured.UNSECURED
                     for _ in range(5):
-                        answer = bench.recorder.record(event(sent))
-                    assert await answer is Secured.UNSECURED
-                await eventually(lambda: bench.recorder.kept == 10)
+                        for _ in range(5):
+                            answer = bench.recorder.record(event(sent))
+                        assert await answer is Secured.UNSECURED
+                    await eventually(lambda: bench.recorder.kept == 10)
                 assert bench.heard.dropped() == 15
+                assert sum(line["count"] for line in lines if "dropped" in line["event"]) == 15
             await eventually(lambda: _counted(tracked, sent, {"open": 11, "unique_open": 1}))
 
 
