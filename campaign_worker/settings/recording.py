@@ -33,14 +33,14 @@ class RecordingSettings(Base):
         default=60,
         ge=0,
         le=1_000_000_000,
-        description="How often one link of one mail is recorded; more are answered and counted "
-        "only. 0: without limit.",
+        description="How often each process records one link of one mail; more are answered and "
+        "counted only. 0: without limit.",
     )
     tracking_limit_per_client: Annotated[int, About(unit="requests/min")] = Field(
         default=6000,
         ge=0,
         le=1_000_000_000,
-        description="The same for one client (an IPv4 address, or a /64 of IPv6) in each process; "
+        description="The same for one client (an IPv4 address, or a /64 of IPv6); "
         "unsubscribes and image proxies of mailbox providers are exempt. 0: without limit.",
     )
     tracking_retention_days: Annotated[int, About(unit="days", example="90")] = Field(
