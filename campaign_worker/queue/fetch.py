@@ -127,15 +127,12 @@ class Fetcher:
     async def _sleep(self, seconds: float | None) -> None:
         timer = None
         if seconds is not None:
-            timer = asyncio.get_running_loop().call_later(seconds, self._time_to_claim)
+            timer = asyncio.get_running_loop().call_later(seconds, self._intake.poke)
         try:
             await self._intake.changed.wait()
         finally:
             if timer is not None:
                 timer.cancel()
-
-    def _time_to_claim(self) -> None:
-        self._intake.poke()
 
     async def _claim(self) -> None:
         token = self._tokens.take()

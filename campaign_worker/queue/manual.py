@@ -19,14 +19,12 @@ from campaign_worker.queue.finish import Lost, Settled, Unready
 from campaign_worker.queue.job import Job, NextJob
 from campaign_worker.queue.manualwriter import ManualWriter
 from campaign_worker.queue.moves import (
-    Complete,
     Fail,
     GiveBack,
     LeaveAlone,
     Move,
-    PutOff,
-    TryAgain,
     decide,
+    outcome_of,
 )
 from campaign_worker.queue.protocol import Claimed, Next, NothingDue, parse_next
 
@@ -130,7 +128,7 @@ class Manual:
     def _settled(self, job: Job, move: Move, result: Result) -> None:
         match result:
             case Settled():
-                self.let_go(job, _outcome(move))
+                self.let_go(job, outcome_of(move))
             case Lost(error):
                 self.let_go(job, "lost")
                 self._report.lost(error)
@@ -239,22 +237,6 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
     # Nobody is left to be told.
     if not task.cancelled():
         task.exception()
-
-
-def _outcome(move: Move) -> str:
-    match move:
-        case Complete():
-            return "completed"
-        case Fail():
-            return "failed"
-        case TryAgain():
-            return "retried"
-        case PutOff() | LeaveAlone():
-            return "deferred"
-        case GiveBack():
-            return "handed back"
-        case _:
-            assert_never(move)
 
 
 def _next_job(following: Next) -> NextJob:

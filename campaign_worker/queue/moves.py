@@ -76,6 +76,23 @@ class LeaveAlone:
 Move: TypeAlias = Complete | Fail | TryAgain | PutOff | GiveBack | LeaveAlone
 
 
+def outcome_of(move: Move) -> str:
+    """Name what has become of a job, as metrics and logs have it."""
+    match move:
+        case Complete():
+            return "completed"
+        case Fail():
+            return "failed"
+        case TryAgain():
+            return "retried"
+        case PutOff() | LeaveAlone():
+            return "deferred"
+        case GiveBack():
+            return "handed back"
+        case _:
+            assert_never(move)
+
+
 async def decide(ending: Ending, job: Job, options: WorkerOptions) -> Move:
     """Choose the move for an ending. Never raises; a fault of a backoff strategy fails the job."""
     match ending:

@@ -27,6 +27,7 @@ from campaign_worker.queue.moves import (
     PutOff,
     TryAgain,
     decide,
+    outcome_of,
 )
 from campaign_worker.queue.timeout import TimeLimit
 from campaign_worker.queue.writer import STALLED_TOO_OFTEN
@@ -278,20 +279,17 @@ class Slots:
 
     def _report_end(self, active: ActiveJob, move: Move) -> None:
         job = active.job
+        active.outcome = outcome_of(move)
         match move:
             case Complete():
-                active.outcome = "completed"
                 job.return_value = move.value
                 job.attempts_made += 1
                 self._report.emit("completed", job, move.value, "active")
             case Fail() | TryAgain():
-                active.outcome = "failed" if isinstance(move, Fail) else "retried"
                 job.failed_reason = move.reason
                 job.attempts_made += 1
                 self._report.emit("failed", job, move.error, "active")
-            case PutOff() | LeaveAlone():
-                active.outcome = "deferred"
-            case GiveBack():
-                active.outcome = "handed back"
+            case PutOff() | LeaveAlone() | GiveBack():
+                pass
             case _:
                 assert_never(move)
