@@ -105,6 +105,13 @@ def check_characters(text: str) -> None:
             )
 
 
+def tidy_name(name: str) -> str:
+    """Make a display name of any text: imported ones bring tabs and line ends. It may be empty."""
+    if not name.isprintable():
+        name = "".join(" " if unicodedata.category(one) in _FORBIDDEN else one for one in name)
+    return " ".join(name.split())[:MAX_DISPLAY_NAME].rstrip()
+
+
 def quoted_phrase(name: str) -> str:
     """Write a display name as an RFC 5322 phrase: bare if it may stand so, else a quoted string."""
     if _PLAIN_NAME.fullmatch(name) and name == " ".join(name.split(" ")).strip():

@@ -16,7 +16,7 @@ from campaign_worker.delivery.model import Composed, Envelope, Mail, Rendered
 from campaign_worker.delivery.requests import InlineMail
 from campaign_worker.errors import AddressError, PayloadError, RenderError
 from campaign_worker.mail import text
-from campaign_worker.mail.address import Address, parse, parse_list
+from campaign_worker.mail.address import Address, parse, parse_list, tidy_name
 from campaign_worker.mail.compose_headers import bulk_headers, merged
 from campaign_worker.mail.mime import build, needs_smtputf8
 from campaign_worker.mail.template import Templates
@@ -88,15 +88,15 @@ class MailComposer:
         sender = content.mail_from or self._options.mail_from
         to = parse(content.recipient_email)
         if content.recipient_name:
-            to = Address(content.recipient_name, to.local, to.domain_ascii)
+            to = Address(tidy_name(content.recipient_name), to.local, to.domain_ascii)
         urls = self._options.tracking
         unsubscribe_url = None if urls is None else urls.unsubscribe(claimed.id)
         usual = {} if unsubscribe_url is None else _usual_headers(content, sender, unsubscribe_url)
-        headers = merged(content.headers, usual)
         if content.previous_message_id is not None:
             # A follow-up belongs to the thread of the mail it follows (RFC 5322, 3.6.4).
-            headers["In-Reply-To"] = content.previous_message_id
-            headers["References"] = content.previous_message_id
+            usual["In-Reply-To"] = content.previous_message_id
+            usual["References"] = content.previous_message_id
+        headers = merged(content.headers, usual)
         return Mail(
             message_id=_message_id(claimed.message_key, sender),
             date=date,

@@ -197,3 +197,25 @@ def test_a_self_contained_mail_is_as_its_job_gives_it() -> None:
     assert plain.mail is not None
     assert plain.mail.rendered.html == html
     assert plain.mail.headers == {"X-A": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Ann\r", "Ann"), ("Ann\tB.\r\n", "Ann B."), ("x\u2028y\x00", "x y"), ("\t", ""),
+        ("Ann\r\nBcc: x@y.example", "Ann Bcc: x@y.example"), ("A" * 600, "A" * 500),
+    ],
+)  # fmt: skip
+def test_a_name_of_any_text_keeps_no_mail_back(name: str, shown: str) -> None:
+    mail = mail_of(recipient_name=name)
+    (to,) = mail["To"].addresses
+    assert (to.display_name, to.addr_spec) == (shown, "ann@example.com")
+    assert mail["Bcc"] is None
+
+
+@pytest.mark.parametrize("own", ["In-Reply-To", "in-reply-to"])
+def test_a_follow_up_is_in_the_thread_unless_the_campaign_names_another(own: str) -> None:
+    mail = mail_of(previous_message_id="<before@example.org>")
+    assert (mail["In-Reply-To"], mail["References"]) == ("<before@example.org>",) * 2
+    mail = mail_of(previous_message_id="<before@example.org>", headers={own: "<own@example.org>"})
+    assert mail.get_all("In-Reply-To") == ["<own@example.org>"]
