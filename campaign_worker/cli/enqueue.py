@@ -37,4 +37,5 @@ def command(
                 bar.update(task, completed=done, total=total)
 
             count = asyncio.run(operations.enqueue(settings, campaign_id, progress))
-        stdout().print(f"campaign {campaign_id}: {count} jobs")
+        mails = "mail" if count == 1 else "mails"
+        stdout().print(f"campaign {campaign_id}: {count} pending {mails}, each with a job")

@@ -54,13 +54,15 @@ def command(
     if as_json:
         write_json(report)
     else:
-        for line in _lines(report):
+        for line in _lines(report, limit):
             stdout().print(line)
     raise typer.Exit(FAILED if failing else 0)
 
 
-def _lines(report: ShadowReport) -> list[str]:
+def _lines(report: ShadowReport, limit: int) -> list[str]:
     lines = [f"{report.jobs} jobs, {report.mails} mails; nothing was sent"]
+    if report.jobs >= limit:
+        lines[0] += f"; the first {limit} of each queue, --limit takes more"
     for outcome, count in report.outcomes.most_common():
         jobs = ", ".join(report.examples.get(outcome, []))
         said = f"  {count:>7}  {outcome}"

@@ -89,6 +89,8 @@ async def test_our_own_tables_are_looked_at_in_the_same_way(site: Site) -> None:
     assert (result.code, result.stderr.strip()) == (0, "")
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines == ["3 jobs, 3 mails; nothing was sent", "3 send"]
+    cut = (await site.cli("shadow", "--limit", "2")).stdout
+    assert cut.startswith("2 jobs, 2 mails; nothing was sent; the first 2 of each queue, --limit")
     assert await site.job_counts() | {"waiting": 3} == await site.job_counts()
 
 
