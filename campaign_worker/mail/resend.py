@@ -15,8 +15,10 @@ from typing import NoReturn
 import aiohttp
 
 from campaign_worker import __version__
+from campaign_worker.delivery.classify import Throttled, TransportRefuses
+from campaign_worker.delivery.classify_http import classify_http
 from campaign_worker.delivery.model import Accepted, Composed, Envelope
-from campaign_worker.errors import HttpLost, SmtpPhase, TransportDown
+from campaign_worker.errors import HttpLost, HttpRefused, SmtpPhase, TransportDown
 from campaign_worker.mail.reply import clean
 from campaign_worker.mail.resend_answer import MAX_ANSWER_BYTES, accepted, refused
 from campaign_worker.mail.resend_request import ResendRequest
@@ -32,6 +34,9 @@ _MARGIN_SECONDS = 300.0
 """Clocks run unevenly, and a request may wait at the provider's door."""
 
 _BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+_UNSEEN = (Throttled, TransportRefuses)
+"""Verdicts on who asks and how often: they tell nothing of a request that came before."""
+
 _RESTRICTED = "restricted_api_key"
 _TOO_MANY_REQUESTS = 429
 
@@ -67,6 +72,10 @@ class ResendSession:
             again = _Exchange(self._transport, request, before_dot)
         try:
             return await again.run()
+        except HttpRefused as error:
+            if exchange.written and isinstance(classify_http(error), _UNSEEN):
+                raise HttpLost(str(error)) from error
+            raise
         except (TransportDown, *_BROKEN) as error:
             if exchange.written or again.written:
                 raise HttpLost(clean(str(error) or type(error).__name__)) from error

@@ -490,3 +490,30 @@ async def test_a_stop_between_a_request_and_its_repetition_keeps_what_was_sent(
     row = await bench.world.row(request)
     assert (row["state"], kept(row)) == ("scheduled", [True] * 4)
     assert len(resend_api.mails) == 1
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [Refuse(429, "rate_limit_exceeded"), Refuse(401, "invalid_api_key"), Refuse(503, "")],
+    ids=lambda one: str(one.status),
+)
+async def test_a_repetition_that_is_not_looked_at_tells_nothing_of_the_first_request(
+    bench: Bench, resend_api: ResendApi, refusal: Refuse
+) -> None:
+    resend_api.faults = [Fault.CUT_AFTER, refusal]
+    request = await mail(bench)
+    assert not isinstance(await bench.run(request), Failed)
+    row = await bench.world.row(request)
+    assert (row["state"], kept(row)) == ("scheduled", [True] * 4)
+    await due(bench)
+    assert isinstance(await bench.run(request), Completed)
+    assert len(resend_api.mails) == 1
+
+
+async def test_a_repetition_that_is_refused_for_what_it_is_ends_the_mail(
+    bench: Bench, resend_api: ResendApi
+) -> None:
+    resend_api.faults = [Fault.CUT_BEFORE, Refuse(422, "validation_error")]
+    request = await mail(bench)
+    assert isinstance(await bench.run(request), Failed)
+    assert (await bench.world.row(request))["reason"] == "rejected"
