@@ -42,29 +42,23 @@ BEGIN
             coalesce(sum(sign) FILTER (WHERE state = 'skipped'), 0) AS skipped,
             coalesce(sum(sign) FILTER (WHERE state = 'in_doubt'), 0) AS in_doubt,
             coalesce(sum(sign) FILTER (WHERE bounced_at IS NOT NULL), 0) AS bounced,
-            coalesce(sum(sign) FILTER (WHERE complained_at IS NOT NULL), 0) AS complained,
-            coalesce(sum(sign) FILTER (WHERE first_opened_at IS NOT NULL), 0) AS opened,
-            coalesce(sum(sign) FILTER (WHERE first_clicked_at IS NOT NULL), 0) AS clicked
+            coalesce(sum(sign) FILTER (WHERE complained_at IS NOT NULL), 0) AS complained
         FROM (
-            SELECT -1 AS sign, campaign_id, state, bounced_at, complained_at, first_opened_at,
-                   first_clicked_at FROM old_rows
+            SELECT -1 AS sign, campaign_id, state, bounced_at, complained_at FROM old_rows
             UNION ALL
-            SELECT 1, campaign_id, state, bounced_at, complained_at, first_opened_at,
-                   first_clicked_at FROM new_rows
+            SELECT 1, campaign_id, state, bounced_at, complained_at FROM new_rows
         ) signed
         WHERE campaign_id IS NOT NULL GROUP BY campaign_id ORDER BY campaign_id
     LOOP
         CONTINUE WHEN (delta.sent, delta.failed, delta.skipped, delta.in_doubt, delta.bounced,
-                       delta.complained, delta.opened, delta.clicked) = (0, 0, 0, 0, 0, 0, 0, 0);
+                       delta.complained) = (0, 0, 0, 0, 0, 0);
         UPDATE {schema}.campaign_counts SET
             sent_count = sent_count + delta.sent,
             failed_count = failed_count + delta.failed,
             skipped_count = skipped_count + delta.skipped,
             in_doubt_count = in_doubt_count + delta.in_doubt,
             bounced_count = bounced_count + delta.bounced,
-            complained_count = complained_count + delta.complained,
-            unique_open_count = unique_open_count + delta.opened,
-            unique_click_count = unique_click_count + delta.clicked
+            complained_count = complained_count + delta.complained
         WHERE campaign_id = delta.campaign_id;
     END LOOP;
     RETURN NULL;

@@ -21,7 +21,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER message_request_ends BEFORE UPDATE ON {schema}.messages FOR EACH ROW
+CREATE TRIGGER message_request_ends BEFORE UPDATE OF state, request ON {schema}.messages FOR EACH ROW
     WHEN (NEW.request IS NOT NULL
           AND (NEW.state IN ('sent', 'failed', 'skipped')
                OR (OLD.state = 'in_doubt' AND NEW.state = 'scheduled')))

@@ -41,40 +41,67 @@ CREATE TABLE {schema}.tracking_archive (
     machine_clicks bigint NOT NULL DEFAULT 0 CHECK (machine_clicks >= 0)
 );
 
+-- First opens and clicks follow from events, and unique counts from them: by the triggers below, in one
+-- change of the counts per campaign and batch.
+CREATE FUNCTION {schema}.refuse_first_times() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the times of a first open or click follow from tracking events'
+        USING ERRCODE = 'check_violation';
+END
+$$;
+CREATE TRIGGER first_times_follow_from_events
+    BEFORE UPDATE OF first_opened_at, first_clicked_at ON {schema}.messages
+    FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0)
+    EXECUTE FUNCTION {schema}.refuse_first_times();
+
 -- Whoever writes events has locked their message rows, in order of id (record_tracking_events):
--- messages before counts is the order of settles too, and nothing can deadlock.
+-- messages before counts is the order of settles too, and nothing can deadlock. For the same reason
+-- a row is still where it was read, and is found again by its place.
 CREATE OR REPLACE FUNCTION {schema}.count_tracking_events() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     delta record;
 BEGIN
     FOR delta IN
-        SELECT m.campaign_id,
-            count(*) FILTER (WHERE e.kind = 'open' AND NOT e.machine) AS opens,
-            count(*) FILTER (WHERE e.kind = 'open' AND e.machine) AS machine_opens,
-            count(*) FILTER (WHERE e.kind = 'click' AND NOT e.machine) AS clicks,
-            count(*) FILTER (WHERE e.kind = 'click' AND e.machine) AS machine_clicks
-        FROM new_rows e JOIN {schema}.messages m ON m.id = e.message_id
-        WHERE m.campaign_id IS NOT NULL GROUP BY m.campaign_id ORDER BY m.campaign_id
+        WITH seen AS MATERIALIZED (
+            SELECT m.campaign_id, m.ctid AS place, e.*,
+                   e.opened IS NOT NULL AND m.first_opened_at IS NULL AS first_open,
+                   e.clicked IS NOT NULL AND m.first_clicked_at IS NULL AS first_click
+            FROM (
+                SELECT message_id,
+                       count(*) FILTER (WHERE kind = 'open' AND NOT machine) AS opens,
+                       count(*) FILTER (WHERE kind = 'open' AND machine) AS machine_opens,
+                       count(*) FILTER (WHERE kind = 'click' AND NOT machine) AS clicks,
+                       count(*) FILTER (WHERE kind = 'click' AND machine) AS machine_clicks,
+                       -- A person's click opens the message too: pictures may have been off.
+                       min(occurred_at) FILTER (WHERE kind <> 'unsubscribe' AND NOT machine)
+                           AS opened,
+                       min(occurred_at) FILTER (WHERE kind = 'click' AND NOT machine) AS clicked
+                FROM new_rows GROUP BY message_id) e
+            JOIN {schema}.messages m ON m.id = e.message_id
+        ), dated AS (
+            UPDATE {schema}.messages m
+            SET first_opened_at = least(m.first_opened_at, s.opened),
+                first_clicked_at = least(m.first_clicked_at, s.clicked)
+            FROM seen s
+            WHERE m.ctid = s.place
+              AND (s.opened < coalesce(m.first_opened_at, 'infinity')
+                   OR s.clicked < coalesce(m.first_clicked_at, 'infinity'))
+        )
+        SELECT campaign_id, sum(opens) AS opens, sum(machine_opens) AS machine_opens,
+               sum(clicks) AS clicks, sum(machine_clicks) AS machine_clicks,
+               count(*) FILTER (WHERE first_open) AS opened,
+               count(*) FILTER (WHERE first_click) AS clicked
+        FROM seen WHERE campaign_id IS NOT NULL GROUP BY campaign_id ORDER BY campaign_id
     LOOP
         UPDATE {schema}.campaign_counts SET
             open_count = open_count + delta.opens,
             machine_open_count = machine_open_count + delta.machine_opens,
             click_count = click_count + delta.clicks,
-            machine_click_count = machine_click_count + delta.machine_clicks
+            machine_click_count = machine_click_count + delta.machine_clicks,
+            unique_open_count = unique_open_count + delta.opened,
+            unique_click_count = unique_click_count + delta.clicked
         WHERE campaign_id = delta.campaign_id;
     END LOOP;
-    -- A person's click opens the message too: pictures may have been off.
-    UPDATE {schema}.messages m
-    SET first_opened_at = least(m.first_opened_at, w.opened),
-        first_clicked_at = least(m.first_clicked_at, w.clicked)
-    FROM (
-        SELECT message_id, min(occurred_at) AS opened,
-               min(occurred_at) FILTER (WHERE kind = 'click') AS clicked
-        FROM new_rows WHERE NOT machine AND kind <> 'unsubscribe' GROUP BY message_id) w
-    WHERE m.id = w.message_id
-      AND (m.first_opened_at IS NULL OR w.opened < m.first_opened_at
-           OR (w.clicked IS NOT NULL
-               AND (m.first_clicked_at IS NULL OR w.clicked < m.first_clicked_at)));
     RETURN NULL;
 END
 $$;
@@ -84,9 +111,6 @@ CREATE FUNCTION {schema}.recount_tracking_events() RETURNS trigger LANGUAGE plpg
 DECLARE
     delta record;
 BEGIN
-    IF NOT EXISTS (SELECT FROM old_rows) THEN
-        RETURN NULL;
-    END IF;
     IF EXISTS (
         SELECT FROM old_rows o LEFT JOIN new_rows n ON n.id = o.id
         WHERE n.id IS NULL OR (n.machine <> o.machine AND o.machine)
@@ -98,37 +122,51 @@ BEGIN
             USING ERRCODE = 'check_violation';
     END IF;
     FOR delta IN
-        SELECT m.campaign_id,
-            count(*) FILTER (WHERE n.kind = 'open') AS opens,
-            count(*) FILTER (WHERE n.kind = 'click') AS clicks
-        FROM new_rows n JOIN old_rows o ON o.id = n.id JOIN {schema}.messages m ON m.id = n.message_id
-        WHERE n.machine AND NOT o.machine AND m.campaign_id IS NOT NULL
-        GROUP BY m.campaign_id ORDER BY m.campaign_id
+        WITH turned AS MATERIALIZED (
+            SELECT m.id, m.campaign_id, e.opens, e.clicks,
+                   m.first_opened_at AS was_opened_at, m.first_clicked_at AS was_clicked_at,
+                   -- Only where the first time was that of such an event: an earlier one may be in
+                   -- the archive.
+                   CASE WHEN m.first_opened_at = e.opened
+                        THEN rest.opened ELSE m.first_opened_at END AS first_opened_at,
+                   CASE WHEN m.first_clicked_at = e.clicked
+                        THEN rest.clicked ELSE m.first_clicked_at END AS first_clicked_at
+            FROM (
+                SELECT n.message_id, count(*) FILTER (WHERE n.kind = 'open') AS opens,
+                       count(*) FILTER (WHERE n.kind = 'click') AS clicks,
+                       min(n.occurred_at) AS opened,
+                       min(n.occurred_at) FILTER (WHERE n.kind = 'click') AS clicked
+                FROM new_rows n JOIN old_rows o ON o.id = n.id
+                WHERE n.machine AND NOT o.machine GROUP BY n.message_id) e
+            JOIN {schema}.messages m ON m.id = e.message_id
+            CROSS JOIN LATERAL (
+                SELECT min(x.occurred_at) AS opened,
+                       min(x.occurred_at) FILTER (WHERE x.kind = 'click') AS clicked
+                FROM {schema}.tracking_events x
+                WHERE x.message_id = m.id AND NOT x.machine AND x.kind <> 'unsubscribe') rest
+        ), dated AS (
+            UPDATE {schema}.messages m
+            SET first_opened_at = t.first_opened_at, first_clicked_at = t.first_clicked_at
+            FROM turned t
+            WHERE m.id = t.id AND (t.was_opened_at, t.was_clicked_at)
+                                  IS DISTINCT FROM (t.first_opened_at, t.first_clicked_at)
+        )
+        SELECT campaign_id, sum(opens) AS opens, sum(clicks) AS clicks,
+               count(*) FILTER (WHERE was_opened_at IS NOT NULL AND first_opened_at IS NULL)
+                   AS unopened,
+               count(*) FILTER (WHERE was_clicked_at IS NOT NULL AND first_clicked_at IS NULL)
+                   AS unclicked
+        FROM turned WHERE campaign_id IS NOT NULL GROUP BY campaign_id ORDER BY campaign_id
     LOOP
         UPDATE {schema}.campaign_counts SET
             open_count = open_count - delta.opens,
             machine_open_count = machine_open_count + delta.opens,
             click_count = click_count - delta.clicks,
-            machine_click_count = machine_click_count + delta.clicks
+            machine_click_count = machine_click_count + delta.clicks,
+            unique_open_count = unique_open_count - delta.unopened,
+            unique_click_count = unique_click_count - delta.unclicked
         WHERE campaign_id = delta.campaign_id;
     END LOOP;
-    -- Only where the first time was that of such an event: an earlier one may be in the archive.
-    UPDATE {schema}.messages m
-    SET first_opened_at = CASE WHEN m.first_opened_at = w.opened
-                               THEN rest.opened ELSE m.first_opened_at END,
-        first_clicked_at = CASE WHEN m.first_clicked_at = w.clicked
-                                THEN rest.clicked ELSE m.first_clicked_at END
-    FROM (
-        SELECT n.message_id, min(n.occurred_at) AS opened,
-               min(n.occurred_at) FILTER (WHERE n.kind = 'click') AS clicked
-        FROM new_rows n JOIN old_rows o ON o.id = n.id
-        WHERE n.machine AND NOT o.machine GROUP BY n.message_id) w
-    CROSS JOIN LATERAL (
-        SELECT min(e.occurred_at) AS opened,
-               min(e.occurred_at) FILTER (WHERE e.kind = 'click') AS clicked
-        FROM {schema}.tracking_events e
-        WHERE e.message_id = w.message_id AND NOT e.machine AND e.kind <> 'unsubscribe') rest
-    WHERE m.id = w.message_id AND (m.first_opened_at = w.opened OR m.first_clicked_at = w.clicked);
     RETURN NULL;
 END
 $$;
@@ -181,17 +219,14 @@ CREATE FUNCTION {schema}.record_tracking_events(
     times timestamptz[], prefetch_seconds float8, scanner_seconds float8
 ) RETURNS integer LANGUAGE plpgsql
 -- Plans are kept: one that was made while the tables were small would read all of them for ever.
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     written integer;
+    scanned uuid[];
     prefetch interval := make_interval(secs => prefetch_seconds);
     moment interval := make_interval(secs => scanner_seconds);
 BEGIN
-    WITH locked AS MATERIALIZED (
-        SELECT m.id, coalesce(m.marked_at, m.sent_at) + prefetch AS read_from
-        FROM {schema}.messages m WHERE m.id = ANY (message_ids)
-        ORDER BY m.id FOR NO KEY UPDATE
-    )
     INSERT INTO {schema}.tracking_events
         (id, message_id, link_id, target, kind, head, class, machine, client_hash, user_agent,
          occurred_at)
@@ -202,32 +237,36 @@ BEGIN
                 user_agents, times)
          AS e (id, message_id, link_id, target, kind, head, class, machine, client_hash, user_agent,
                occurred_at)
-    JOIN locked m ON m.id = e.message_id
+    JOIN {schema}.messages m ON m.id = e.message_id
     CROSS JOIN LATERAL (
         SELECT NOT e.machine AND e.kind <> 'unsubscribe'
-               AND coalesce(e.occurred_at < m.read_from, false) AS yes) early
+               AND coalesce(e.occurred_at < coalesce(m.marked_at, m.sent_at) + prefetch, false)
+               AS yes) early
+    ORDER BY m.id FOR NO KEY UPDATE OF m
     ON CONFLICT (id) DO NOTHING;
     GET DIAGNOSTICS written = ROW_COUNT;
     IF written = 0 THEN
         RETURN 0;
     END IF;
-    UPDATE {schema}.tracking_events e SET class = 'scanner', machine = true
-    WHERE NOT e.machine AND e.id IN (
-        SELECT found.id
-        FROM unnest(ids, message_ids, link_ids, targets, kinds, heads, times)
-             AS n (id, message_id, link_id, target, kind, head, occurred_at)
-        JOIN {schema}.tracking_events x
-          ON x.message_id = n.message_id AND x.id <> n.id AND x.kind = n.kind
-         AND x.occurred_at BETWEEN n.occurred_at - moment AND n.occurred_at + moment
-        CROSS JOIN LATERAL (
-            SELECT n.kind = 'click' AND NOT same AS several, same
-            FROM (SELECT coalesce(n.link_id, n.target)
-                         IS NOT DISTINCT FROM coalesce(x.link_id, x.target) AS same) one) links
-        CROSS JOIN LATERAL (VALUES
-            (x.id, links.several OR (links.same AND n.head AND n.occurred_at <= x.occurred_at)),
-            (n.id, links.several OR (links.same AND x.head AND x.occurred_at <= n.occurred_at))
-        ) AS found (id, yes)
-        WHERE n.kind <> 'unsubscribe' AND found.yes);
+    SELECT array_agg(found.id) INTO scanned
+    FROM unnest(ids, message_ids, link_ids, targets, kinds, heads, times)
+         AS n (id, message_id, link_id, target, kind, head, occurred_at)
+    JOIN {schema}.tracking_events x
+      ON x.message_id = n.message_id AND x.id <> n.id AND x.kind = n.kind
+     AND x.occurred_at BETWEEN n.occurred_at - moment AND n.occurred_at + moment
+    CROSS JOIN LATERAL (
+        SELECT n.kind = 'click' AND NOT same AS several, same
+        FROM (SELECT coalesce(n.link_id, n.target)
+                     IS NOT DISTINCT FROM coalesce(x.link_id, x.target) AS same) one) links
+    CROSS JOIN LATERAL (VALUES
+        (x.id, links.several OR (links.same AND n.head AND n.occurred_at <= x.occurred_at)),
+        (n.id, links.several OR (links.same AND x.head AND x.occurred_at <= n.occurred_at))
+    ) AS found (id, yes)
+    WHERE n.kind <> 'unsubscribe' AND found.yes;
+    IF scanned IS NOT NULL THEN
+        UPDATE {schema}.tracking_events e SET class = 'scanner', machine = true
+        WHERE NOT e.machine AND e.id = ANY (scanned);
+    END IF;
     RETURN written;
 END
 $$;

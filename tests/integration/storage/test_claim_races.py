@@ -268,8 +268,9 @@ async def _disturb(world: World, campaign: int) -> None:
                     campaign,
                 )
                 await world.execute(
-                    "UPDATE $messages SET first_opened_at = now() WHERE id IN"
-                    " (SELECT id FROM $messages WHERE state = 'sent' ORDER BY id DESC LIMIT 20)"
+                    "INSERT INTO $tracking_events (id, message_id, kind, class, machine)"
+                    " SELECT gen_random_uuid(), id, 'open', 'human', false"
+                    " FROM $messages WHERE state = 'sent' ORDER BY id DESC LIMIT 20"
                 )
 
 

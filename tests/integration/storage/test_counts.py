@@ -29,6 +29,11 @@ choices = st.lists(
         ),
         st.tuples(st.just("stamp"), st.integers(0, 2 * ROWS - 1), st.sampled_from(STAMPS)),
         st.tuples(st.just("event"), st.integers(0, 2 * ROWS - 1), st.sampled_from(EVENTS)),
+        st.tuples(
+            st.just("found"),
+            st.sets(st.integers(0, 2 * ROWS - 1), min_size=1),
+            st.sampled_from(["open", "click", "unsubscribe"]),
+        ),
         st.tuples(st.just("unsubscribe"), st.integers(0, 2 * ROWS - 1), st.booleans()),
     ),
     max_size=25,
@@ -84,6 +89,13 @@ async def _take(
                 rows[index],
                 kind,
                 machine,
+            )
+        case ("found", indexes, kind):
+            await world.execute(
+                "UPDATE $tracking_events SET class = 'scanner', machine = true"
+                " WHERE message_id = ANY ($1::bigint[]) AND kind = $2 AND NOT machine",
+                [rows[index] for index in indexes],
+                kind,
             )
         case ("unsubscribe", index, there):
             await world.execute(

@@ -208,6 +208,13 @@ async def test_tracking_events_are_only_ever_added(world: World, change: str) ->
         await world.execute(change)
 
 
+@pytest.mark.parametrize("column", ["first_opened_at", "first_clicked_at"])
+async def test_first_times_follow_from_events_and_are_never_set(world: World, column: str) -> None:
+    claim = await world.sent((await world.campaign()).request())
+    with pytest.raises(asyncpg.CheckViolationError, match="follow from tracking events"):
+        await world.execute(f"UPDATE $messages SET {column} = now() WHERE id = $1", claim.id)
+
+
 async def test_a_link_that_mails_lead_to_is_never_deleted(world: World) -> None:
     await world.execute(
         "INSERT INTO $links (template_id, position, url) VALUES ($1, 0, 'https://example.org')",
