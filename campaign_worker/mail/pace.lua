@@ -9,7 +9,9 @@
 local time = redis.call("TIME")
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local place = tonumber(redis.call("GET", KEYS[1]) or "0")
-if place < now then
+-- Nobody takes a place further away than that: the clock was set back since.
+local furthest = now + tonumber(ARGV[1]) + tonumber(ARGV[2])
+if place < now or place > furthest then
   place = now
 end
 local wait = place - now

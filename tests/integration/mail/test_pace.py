@@ -42,6 +42,17 @@ async def test_a_place_that_is_too_far_away_is_told_but_not_taken(
     assert all(FURTHEST_SECONDS < wait <= 6.0 for wait in far)
 
 
+async def test_places_that_were_given_before_redis_clock_was_set_back_keep_nobody_waiting(
+    redis_client: aioredis.Redis, prefix: str
+) -> None:
+    key = f"{prefix}:rate"
+    seconds, _ = await redis_client.time()
+    await redis_client.set(key, (seconds + 3600) * 1_000_000)
+    pace = SharedPace(redis_client, key, per_second=10)
+    assert [await pace.reserve() <= wait for wait in (0.0, 0.1)] == [True, True]
+    assert 0 < await redis_client.pttl(key) <= 1200
+
+
 async def test_a_stream_that_rests_is_forgotten(redis_client: aioredis.Redis, prefix: str) -> None:
     await SharedPace(redis_client, f"{prefix}:rate", per_second=1000).reserve()
     assert 0 < await redis_client.pttl(f"{prefix}:rate") <= 1001
