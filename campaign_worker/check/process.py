@@ -8,7 +8,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from campaign_worker.check.finding import Finding, broken, doubtful, fine
+from campaign_worker.errors import SettingsError
 from campaign_worker.healthcheck import healthy
+from campaign_worker.mail.compose import ComposerOptions, MailComposer
 
 if TYPE_CHECKING:
     from campaign_worker.settings import Settings
@@ -38,9 +40,13 @@ def check_drain(settings: Settings) -> list[Finding]:
 
 
 def check_settings(settings: Settings) -> list[Finding]:
-    """Return the doubts of the settings that are not about the drain window."""
+    """Return the doubts of the settings that are not about the drain window, and a bad sender."""
     others = settings.warnings[len(settings.drain.warnings) :]
     found = [doubtful("settings", warning, "") for warning in others]
+    try:
+        MailComposer(ComposerOptions(settings.mail_from))
+    except SettingsError as error:
+        found.append(broken(error.setting, error.problem, error.mend))
     if "." not in settings.ehlo_name and not settings.ehlo_name.startswith("["):
         text = f"{settings.ehlo_name}: some servers refuse a name without a dot"
         found.append(doubtful("EHLO_NAME", text, "set it to a host name of your domain"))

@@ -14,7 +14,7 @@ from typing import assert_never
 from campaign_worker.delivery.claims import CampaignContent, Claimed, InlineContent, Unreadable
 from campaign_worker.delivery.model import Composed, Envelope, Mail, Rendered
 from campaign_worker.delivery.requests import InlineMail
-from campaign_worker.errors import AddressError, PayloadError, RenderError
+from campaign_worker.errors import AddressError, PayloadError, RenderError, SettingsError
 from campaign_worker.mail import text
 from campaign_worker.mail.address import Address, parse, parse_list, tidy_name
 from campaign_worker.mail.compose_headers import bulk_headers, merged
@@ -25,6 +25,7 @@ from campaign_worker.mail.template_links import Tracked
 from campaign_worker.tracking.urls import TrackingUrls
 
 _NO_UNSUBSCRIBE_URL = "variable 'unsubscribe_url' needs the setting TRACKING_BASE_URL"
+_SENDER = "write it as Name <mail@example.org> or mail@example.org"
 _PLAIN_KEY = re.compile(r"[0-9A-Za-z.]{1,60}")
 
 
@@ -41,9 +42,14 @@ class ComposerOptions:
 
 
 class MailComposer:
-    """Fulfils delivery's Composer."""
+    """Fulfils delivery's Composer. SettingsError for a MAIL_FROM that no mail could carry."""
 
     def __init__(self, options: ComposerOptions) -> None:
+        try:
+            parse(options.mail_from)
+        except AddressError as error:
+            # Otherwise each mail would find out, and fail for good.
+            raise SettingsError("MAIL_FROM", f"is not a sender: {error}", _SENDER) from None
         self._options = options
         self._templates = Templates()
 

@@ -15,9 +15,9 @@ from campaign_worker.embedded.postgres import PostgresServer
 from campaign_worker.embedded.redis import RedisServer
 from tests.acceptance.evidence import flawless
 from tests.acceptance.process import WorkerProcess
-from tests.acceptance.site import SiteMaker
+from tests.acceptance.site import Site, SiteMaker
 from tests.fixtures.pgbouncer import Pooled
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 RIGHT, WRONG = "right-pass-word", "wrong-pass-word"
 
@@ -126,6 +126,23 @@ async def test_wrong_settings_end_it_with_78_before_anything_is_connected(
     lines = worker.plain_lines()
     assert "2 settings are wrong" in lines[0]
     assert [line.split(":")[0].strip() for line in lines[1:]] == ["CONCURRENCY", "MAIL_FROM"]
+
+
+async def test_a_sender_that_no_mail_could_have_ends_it_with_78_instead_of_failing_all_mails(
+    site: Site,
+) -> None:
+    two = "News <news@sender.example>, more@sender.example"
+    campaign = await site.campaign(1)
+    await site.add(campaign)
+    worker = site.start("worker", MAIL_FROM=two)
+    assert await worker.ended() == 78
+    _, line = worker.plain_lines()
+    assert line.strip().startswith("MAIL_FROM: is not a sender: one address is expected")
+    checked = await site.cli("check", MAIL_FROM=two, PORT=str(free_port()))
+    assert checked.code == 1
+    assert "error   MAIL_FROM: is not a sender: one address is expected" in checked.stdout
+    await site.ready("mended")
+    assert await site.finished(campaign) == flawless(1)
 
 
 async def refused(worker: WorkerProcess, variable: str) -> None:
