@@ -29,6 +29,8 @@ REQUESTS_PER_MAIL = 5
 ABREAST = 64
 
 DRAIN_SECONDS = 60.0
+ANSWER_SECONDS = 0.1
+"""Nobody is to wait longer, as far as the machine has time for those that answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class Result:
     `misled`: answers with another status or destination than due. `left_in_redis`: entries that
     nobody has drained. `unsecured` and `limited`: answers that said so; of a limited one no row may
     come. `unanswered`: attempts whose answer was lost, `turned_away`: those that were told to come
-    again; all were asked anew. Times are those of all
-    answers, in milliseconds, and of the longest moment in which the sender itself did not run.
+    again; all were asked anew. Times are those of all answers, in milliseconds; `over_100_ms` is
+    how many took longer, `sender_late_ms` the longest time in which the sender itself did not run.
     """
 
     lost: int
@@ -61,6 +63,7 @@ class Result:
     p50_ms: float
     p99_ms: float
     longest_ms: float
+    over_100_ms: int
     sender_late_ms: float
 
     def faults(self) -> list[str]:
@@ -199,5 +202,6 @@ def _result(
         p50_ms=round(1000 * times[len(times) // 2], 2),
         p99_ms=round(1000 * times[len(times) * 99 // 100], 2),
         longest_ms=round(1000 * times[-1], 2),
+        over_100_ms=sum(seconds > ANSWER_SECONDS for seconds in times),
         sender_late_ms=round(1000 * sender.late_seconds, 2),
     )
