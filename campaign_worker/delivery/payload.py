@@ -22,6 +22,8 @@ FOLLOW_UP = "follow-up"
 KNOWN_JOBS = (SEND_EMAIL, FOLLOW_UP)
 CAMPAIGN_FIELDS = ("campaignId", "campaign_id")
 
+_MAY_BE_EMPTY = frozenset({"from", "replyTo", "reply_to", "cc", "bcc"})
+
 _BIGINT_MAX = 2**63 - 1
 _RECIPIENTS_MAX = 100
 _HEADERS_MAX = 100
@@ -56,12 +58,18 @@ def parse(name: str, data: Any, *, queue: str, job_id: str, timestamp_ms: int) -
         return CampaignRequest(first.campaign_id, first.recipient_id)
     if "to" not in data:
         raise PayloadError("recipientId", "is missing (or `to`, for a self-contained mail)")
-    # JSON has no `undefined`: what a Node app leaves out may come as null.
-    given = {field: value for field, value in data.items() if value is not None}
+    given = {field: value for field, value in data.items() if not _absent(field, value)}
     inline = _validated(_Inline, given)
     default_key = f"{queue}/{job_id}/{timestamp_ms}"
     key = inline.idempotency_key or default_key
     return InlineRequest(_short_key(key), inline.campaign_id, _inline_mail(inline))
+
+
+def _absent(field: str, value: Any) -> bool:
+    """Whether a Node app left it out: JSON has no `undefined`, and nodemailer ignores `cc: ""`."""
+    return value is None or (
+        field in _MAY_BE_EMPTY and isinstance(value, str) and not value.strip()
+    )
 
 
 def _int_of_digits(value: Any) -> Any:
@@ -177,7 +185,8 @@ def _attachment(index: int, given: _AttachmentPayload) -> Attachment:
         content = _buffer(field, given.content)
     elif given.encoding == "base64":
         try:
-            content = base64.b64decode(given.content, validate=True)
+            # Many encoders break the lines, as mails do.
+            content = base64.b64decode("".join(given.content.split()), validate=True)
         except ValueError as error:
             raise PayloadError(field, "is not base64") from error
     elif given.encoding in ("utf-8", "utf8"):

@@ -22,7 +22,15 @@ from campaign_worker.mail.address import parse_list
 MAX_BODY_LINE = 990
 MAX_FILENAME = 255
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}@[!-;=?-~]{1,250}>")
-_TYPE = re.compile(r"[A-Za-z0-9][\w.+!#$&^-]{0,99}/[A-Za-z0-9][\w.+!#$&^-]{0,99}", re.ASCII)
+# RFC 2045, 5.1: a type, and its parameters, such as charset or the method of an invitation.
+_PARAMETER = re.compile(
+    r"[ \t]*;[ \t]*([\w.+!#$&^-]{1,60}=(?:[\w.+!#$&^-]{1,100}|\"[ !#-\[\]-~]{0,100}\"))", re.ASCII
+)
+_TYPE = re.compile(
+    r"([A-Za-z0-9][\w.+!#$&^-]{0,99}/[A-Za-z0-9][\w.+!#$&^-]{0,99})"
+    rf"((?:{_PARAMETER.pattern}){{0,10}})[ \t]*;?",
+    re.ASCII,
+)
 # NUL and other controls, bare CR, all beyond ASCII, and "=_" which begins every boundary.
 _NOT_7BIT = re.compile(r"[^\t\n -~]|=_")
 _SHORT_FILENAME = 60
@@ -135,11 +143,7 @@ def _base64(data: bytes) -> bytes:
 
 def _attachment(item: Attachment, position: int) -> bytes:
     field = f"attachments[{position}]"
-    kind = item.content_type.lower()
-    if not _TYPE.fullmatch(kind) or kind.startswith(("multipart/", "message/")):
-        raise PayloadError(
-            f"{field}.contentType", "a MIME type such as application/pdf is expected"
-        )
+    kind = _content_type(item.content_type, f"{field}.contentType")
     if len(item.filename) > MAX_FILENAME or not item.filename:
         raise PayloadError(f"{field}.filename", f"1 to {MAX_FILENAME} characters are expected")
     header.check_value(item.filename, f"{field}.filename")
@@ -148,6 +152,14 @@ def _attachment(item: Attachment, position: int) -> bytes:
         f"Content-Disposition: attachment;\r\n {_filename(item.filename)}\r\n\r\n"
     )
     return head.encode("ascii") + _base64(item.content)
+
+
+def _content_type(text: str, field: str) -> str:
+    found = _TYPE.fullmatch(text.strip(" \t"))
+    kind = "" if found is None else found[1].lower()
+    if found is None or kind.startswith(("multipart/", "message/")):
+        raise PayloadError(field, "a MIME type such as application/pdf is expected")
+    return ";\r\n ".join([kind, *_PARAMETER.findall(found[2])])
 
 
 def _filename(name: str) -> str:

@@ -158,9 +158,16 @@ def test_what_is_null_is_absent() -> None:
     assert read_inline(**nulls) == read_inline()
 
 
+@pytest.mark.parametrize("nothing", ["", " "])
+def test_what_nodemailer_would_ignore_is_absent(nothing: str) -> None:
+    empty = dict.fromkeys(["from", "replyTo", "reply_to", "cc", "bcc"], nothing)
+    assert read_inline(**empty) == read_inline()
+
+
 @pytest.mark.parametrize(
     ("attachment", "content"),
     [
+        ({"content": "AP\r\n8=\n", "encoding": "base64"}, b"\x00\xff"),
         ({"content": "text ü"}, "text ü".encode()),
         ({"content": "text", "encoding": "utf8"}, b"text"),
         ({"content": base64.b64encode(b"\x00\xff").decode(), "encoding": "base64"}, b"\x00\xff"),

@@ -97,6 +97,26 @@ def test_attachments_come_beside_the_alternatives() -> None:
     assert not any(part.defects for part in message.walk())
 
 
+@pytest.mark.parametrize(
+    ("given", "kind", "parameters"),
+    [
+        ("text/csv; charset=utf-8", "text/csv", {"charset": "utf-8"}),
+        ('Text/Calendar;method=REQUEST ; charset="utf-8"', "text/calendar",
+         {"method": "REQUEST", "charset": "utf-8"}),
+        (' application/pdf; name="My file; v2.pdf";', "application/pdf",
+         {"name": "My file; v2.pdf"}),
+    ],
+)  # fmt: skip
+def test_an_attachments_type_keeps_its_parameters(
+    given: str, kind: str, parameters: dict[str, str]
+) -> None:
+    message = read(dataclasses.replace(MAIL, attachments=(Attachment("a", b"x", given),)))
+    (part,) = message.iter_attachments()
+    assert part["Content-Type"].content_type == kind
+    assert dict(part["Content-Type"].params) == parameters
+    assert not part.defects
+
+
 def test_a_mail_without_html_is_a_single_part() -> None:
     message = read(with_subject("s"))
     assert message.get_content_type() == "text/plain"
@@ -194,6 +214,9 @@ def test_hundreds_of_recipients_fold_into_legal_lines() -> None:
         ({"attachments": (Attachment("a", b"", "text"),)}, "attachments[0].contentType"),
         ({"attachments": (Attachment("a", b"", "text/x\r\nX: y"),)}, "attachments[0].contentType"),
         ({"attachments": (Attachment("a", b"", "message/rfc822"),)}, "attachments[0].contentType"),
+        ({"attachments": (Attachment("a", b"", "a/b; c"),)}, "attachments[0].contentType"),
+        ({"attachments": (Attachment("a", b"", 'a/b; c="d\ne"'),)}, "attachments[0].contentType"),
+        ({"attachments": (Attachment("a", b"", "a/b; c=é"),)}, "attachments[0].contentType"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_the_name_of_its_field(
