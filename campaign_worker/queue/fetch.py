@@ -76,12 +76,15 @@ class Fetcher:
 
     def take(self, answer: Next, token: str, claimed_at: float) -> None:
         """Act on what a script said about the next job."""
-        claimed = self.note(answer)
+        claimed = self.note(answer, claimed_at)
         if claimed is not None:
             self._start(claimed, token, claimed_at)
 
-    def note(self, answer: Next) -> Claimed | None:
-        """Note what a script said about the next job, and return that job if there is one."""
+    def note(self, answer: Next, asked_at: float) -> Claimed | None:
+        """Note what a script said about the next job, and return that job if there is one.
+
+        `asked_at` is the monotonic time before it was sent.
+        """
         self.last_claim = time.monotonic()
         self._report.polled()
         match answer:
@@ -91,8 +94,7 @@ class Fetcher:
             case NothingDue(limited_ms=limited) if limited > 0:
                 self._intake.note_limit(limited)
             case NothingDue(due_ms=due):
-                self._intake.note_empty(due)
-                if not self._told_drained:
+                if self._intake.note_empty(due, asked_at) and not self._told_drained:
                     self._told_drained = True
                     self._report.emit("drained")
             case None:

@@ -22,6 +22,7 @@ class Intake:
         self._holds: set[str] = set()
         self._limited_until = 0.0
         self._due_ms: int | None = None
+        self._poked_at = 0.0
         self.quiet = False
         self.paused = False
         self.drained = False
@@ -55,6 +56,7 @@ class Intake:
         """Claim as soon as that is allowed: there may be a job."""
         self.drained = False
         self._due_ms = None
+        self._poked_at = time.monotonic()
         self.changed.set()
 
     def note_limit(self, ttl_ms: int) -> None:
@@ -64,11 +66,18 @@ class Intake:
         self.drained = False
         self.changed.set()
 
-    def note_empty(self, due_ms: int) -> None:
-        """Note that nothing can be claimed; the next delayed job is due at `due_ms` (0: none)."""
+    def note_empty(self, due_ms: int, asked_at: float) -> bool:
+        """Note that nothing can be claimed; the next delayed job is due at `due_ms` (0: none).
+
+        False for an answer to what was asked (monotonic `asked_at`) before the last poke: it comes
+        over another connection than markers, and knows nothing of the job that one was for.
+        """
+        self.changed.set()
+        if asked_at < self._poked_at:
+            return False
         self.drained = True
         self._due_ms = due_ms or None
-        self.changed.set()
+        return True
 
     def note_due(self, due_ms: int) -> None:
         """Note that a delayed job is due at `due_ms`, as its marker said.

@@ -180,13 +180,14 @@ class Manual:
             try:
                 if lost_at_ms and (found := await self._stranded(token, lost_at_ms)):
                     return found
+                asked_at = time.monotonic()
                 call = engine.protocol.claim(token)
                 lost_at_ms.add(call.at_ms)
                 reply = await engine.link.call(call.script, call.keys, *call.arguments)
             except RedisAway:
                 continue
             answer = parse_next(reply)
-            engine.fetcher.note(answer)
+            engine.fetcher.note(answer, asked_at)
             if isinstance(answer, Claimed) and "rjk" in answer.raw:
                 await self._follow(answer)
             return answer

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from campaign_worker.queue import Job, JobSpec
+from campaign_worker.queue import ConnectionSpec, Job, JobSpec, Worker
+from campaign_worker.queue.home import Home
 from campaign_worker.queue.scripts import load_scripts
-from tests.integration.queue.conftest import Inspector, StartWorker
+from tests.integration.queue.conftest import QUEUE, Inspector, StartWorker
 from tests.support import TcpProxy, eventually
 
 HOUR_MS = 3_600_000
@@ -196,6 +197,31 @@ async def test_a_worker_that_is_idle_pauses_at_once_and_takes_no_marker_with_it(
     await queue.add()
     await eventually(lambda: other.ids == ["j0"], SOON_SECONDS)
     assert ran.ids == []
+
+
+async def test_an_answer_from_before_a_wake_up_puts_nobody_to_sleep(
+    queue: Inspector, redis_url: str, prefix: str, ran: Ran
+) -> None:
+    # Else it would look every second, as for producers that wake nobody.
+    await queue.client.hset(queue.keys.of("meta"), "version", "bullmq:6.7.0")
+    async with TcpProxy(redis_url) as proxy:
+        opts = {"connection": proxy.url, "prefix": prefix, "drainDelay": 30, "autorun": False}
+        worker = Worker(QUEUE, ran, opts)
+        engine = worker._engine
+        # Its two connections are not equally fast: replies to claims come late.
+        engine.blocker._home = Home(ConnectionSpec.of(redis_url), queue.keys)
+        running = asyncio.create_task(worker.run())
+        await eventually(lambda: blocked(queue))
+        proxy.hold_replies()
+        # Between two blocks it looks by itself, and finds nothing.
+        engine.intake.poke()
+        await proxy.held_reply.wait()
+        await queue.add()
+        await eventually(lambda: not engine.blocker.blocking)
+        proxy.pass_all()
+        await eventually(lambda: ran.ids == ["j0"], SOON_SECONDS)
+        await worker.close()
+        await running
 
 
 async def _no_marker(queue: Inspector) -> bool:
