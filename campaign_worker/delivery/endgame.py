@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
+import structlog
+
 from campaign_worker.delivery import outcomes
 from campaign_worker.delivery.breaker import Breakers, Judgement
 from campaign_worker.delivery.claims import Claimed
@@ -49,6 +51,8 @@ from campaign_worker.errors import (
     TooManyBounces,
 )
 
+log = structlog.get_logger(__name__)
+
 WITHHELD = "suppression withheld"
 """Begins the detail of a row whose hard bounce came among too many to be believed."""
 
@@ -82,7 +86,7 @@ class Endgame:
         """Write what the server's answer means."""
         if isinstance(answer, Accepted):
             refused = _hard_bounced(answer)
-            ending: Ending = MarkSent(handed.mail.message_id, answer.reply, refused)
+            ending: Ending = MarkSent(handed.mail.message_id, _reply(handed, answer), refused)
         else:
             ending = self._ending_of(handed, answer)
         judgement = self._judged(handed, answer, ending)
@@ -233,6 +237,16 @@ def _at_fault(recipients: tuple[str, ...], error: Unaccepted) -> tuple[str, ...]
     alone = len(recipients) == 1
     at_rcpt = isinstance(error, SmtpRefused) and error.phase is SmtpPhase.RCPT
     return recipients if alone or at_rcpt else ()
+
+
+def _reply(handed: Handed, answer: Accepted) -> str:
+    """Give what the server said; that some of several recipients get nothing is no secret."""
+    if not answer.refused:
+        return answer.reply
+    many, first = len(answer.refused), answer.refused[0]
+    log.warning("accepted, but not for all recipients", row=handed.claim.id, refused=many)
+    of = f"{many} of {len(handed.mail.envelope.recipients)} recipients"
+    return f"{answer.reply}; {of} refused: {first.code} {first.text}"
 
 
 def _hard_bounced(answer: Accepted) -> tuple[Refusal, ...]:

@@ -147,9 +147,12 @@ async def test_of_several_recipients_only_the_refused_ones_are_suppressed(bench:
         Refusal("c@example.com", 451, None, "later"),
     )
     bench.smtp.answers = [Accepted("250 ok", refused)]  # type: ignore[list-item]
-    assert isinstance(await bench.run((await bench.world.campaign()).request()), Completed)
+    request = (await bench.world.campaign()).request()
+    assert isinstance(await bench.run(request), Completed)
     rows = await bench.world.rows("SELECT address FROM $suppressions")
     assert [row["address"] for row in rows] == ["b@example.com"]
+    row = await bench.world.row(request)
+    assert row["detail"] == "250 ok; 2 of 3 recipients refused: 550 no such user"
 
 
 @pytest.mark.parametrize("phase", [BODY, SmtpPhase.DATA])
