@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from campaign_worker.settings import Settings
+from campaign_worker.settings.base import variables_of
+
 ROOT = Path(__file__).parents[2]
 DRAIN_SECONDS = 60
 OVERLAP_SECONDS = 0
@@ -66,6 +69,24 @@ def test_the_railway_file_says_what_railway_json_says(
     assert railway_py["build"] == railway_json["build"] | {"watchPatterns": patterns}
 
 
+def test_applying_the_railway_file_deletes_no_setting(
+    monkeypatch: pytest.MonkeyPatch, railway_py: dict[str, Any]
+) -> None:
+    settings = {
+        variable
+        for name, field in Settings.model_fields.items()
+        for variable in variables_of(name, field)
+        if "<" not in variable
+    }
+    by_railway = {"PORT", "RAILWAY_SERVICE_ID", "RAILWAY_ENVIRONMENT_ID", "RAILWAY_REPLICA_ID"}
+    assert settings - by_railway <= set(railway_py["variables"])
+    assert railway_py["variables"]["TRACKING_SIGNING_KEYS"] == {"type": "preserve"}
+    monkeypatch.setenv("WORKER_VARIABLES", "SMTP_URL_BULK,SMTP_URL_NEWS")
+    graph = runpy.run_path(str(ROOT / ".railway" / "railway.py"))["main"]().to_graph()
+    kept = graph["resources"][0]["variables"]
+    assert kept["SMTP_URL_NEWS"] == kept["SMTP_URL_BULK"] == {"type": "preserve"}
+
+
 def test_the_process_is_told_the_window_that_the_platform_grants(
     railway_py: dict[str, Any], dockerfile: str, readme_variables: dict[str, str]
 ) -> None:
@@ -83,7 +104,15 @@ def test_readme_names_the_service_variables(
     assert readme_variables["RAILWAY_DEPLOYMENT_OVERLAP_SECONDS"] == overlap == str(OVERLAP_SECONDS)
     assert readme_variables["RAILWAY_HEALTHCHECK_TIMEOUT_SEC"] == str(HEALTH_TIMEOUT_SECONDS)
     assert readme_variables["RAILWAY_DOCKERFILE_PATH"] == railway_json["build"]["dockerfilePath"]
-    assert f"deploy.healthcheckPath {HEALTH_PATH}" in (ROOT / "README.md").read_text()
+
+
+def test_readme_sets_the_rest_as_the_file_does(railway_json: dict[str, Any]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    deploy = railway_json["deploy"]
+    (migration,) = deploy["preDeployCommand"]
+    assert f"deploy.healthcheckPath {HEALTH_PATH}" in readme
+    assert f'deploy.preDeployCommand "{migration}"' in readme
+    assert f"deploy.restartPolicyType {deploy['restartPolicyType']}" in readme
 
 
 def test_the_health_path_is_the_same_everywhere(
