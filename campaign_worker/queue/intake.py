@@ -22,7 +22,7 @@ class Intake:
         self._holds: set[str] = set()
         self._limited_until = 0.0
         self._due_ms: int | None = None
-        self._poked_at = 0.0
+        self._woken_at = 0.0
         self.quiet = False
         self.paused = False
         self.drained = False
@@ -56,7 +56,7 @@ class Intake:
         """Claim as soon as that is allowed: there may be a job."""
         self.drained = False
         self._due_ms = None
-        self._poked_at = time.monotonic()
+        self._woken_at = time.monotonic()
         self.changed.set()
 
     def note_limit(self, ttl_ms: int) -> None:
@@ -69,11 +69,11 @@ class Intake:
     def note_empty(self, due_ms: int, asked_at: float) -> bool:
         """Note that nothing can be claimed; the next delayed job is due at `due_ms` (0: none).
 
-        False for an answer to what was asked (monotonic `asked_at`) before the last poke: it comes
-        over another connection than markers, and knows nothing of the job that one was for.
+        False for an answer to what was asked (monotonic `asked_at`) before the last wake-up: that
+        came over another connection, and the answer knows nothing of the job that it was for.
         """
         self.changed.set()
-        if asked_at < self._poked_at:
+        if asked_at < self._woken_at:
             return False
         self.drained = True
         self._due_ms = due_ms or None
@@ -86,6 +86,7 @@ class Intake:
         """
         if self._due_ms is None or due_ms < self._due_ms:
             self._due_ms = due_ms
+        self._woken_at = time.monotonic()
         self.changed.set()
 
     def wait_seconds(self) -> float | None:

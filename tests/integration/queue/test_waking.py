@@ -199,8 +199,9 @@ async def test_a_worker_that_is_idle_pauses_at_once_and_takes_no_marker_with_it(
     assert ran.ids == []
 
 
+@pytest.mark.parametrize("delay_ms", [0, 300])
 async def test_an_answer_from_before_a_wake_up_puts_nobody_to_sleep(
-    queue: Inspector, redis_url: str, prefix: str, ran: Ran
+    queue: Inspector, redis_url: str, prefix: str, ran: Ran, delay_ms: int
 ) -> None:
     # Else it would look every second, as for producers that wake nobody.
     await queue.client.hset(queue.keys.of("meta"), "version", "bullmq:6.7.0")
@@ -216,7 +217,7 @@ async def test_an_answer_from_before_a_wake_up_puts_nobody_to_sleep(
         # Between two blocks it looks by itself, and finds nothing.
         engine.intake.poke()
         await proxy.held_reply.wait()
-        await queue.add()
+        await queue.producer.add("mail", {}, job_id="j0", delay_ms=delay_ms)
         await eventually(lambda: not engine.blocker.blocking)
         proxy.pass_all()
         await eventually(lambda: ran.ids == ["j0"], SOON_SECONDS)
