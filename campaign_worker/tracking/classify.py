@@ -10,7 +10,7 @@ import enum
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from campaign_worker.tracking import rules
 
@@ -38,8 +38,7 @@ class Visitor(enum.StrEnum):
     SCANNER = "scanner"
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One request: `headers` by lower-case name (or any mapping that ignores case).
 
     `client_ip` is the address of whoever asked, as far as the way here can be trusted.

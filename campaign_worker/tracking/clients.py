@@ -24,7 +24,7 @@ class ClientHashes:
         self._enabled = enabled
         self._now_seconds = now_seconds
         self._day = -1
-        self._salt = b""
+        self._salted = _salted()
 
     def of(self, address: str | None) -> bytes | None:
         """Give 16 bytes that are the same for the same address on the same day."""
@@ -32,8 +32,14 @@ class ClientHashes:
             return None
         day = int(self._now_seconds() / DAY_SECONDS)
         if day != self._day:
-            self._day, self._salt = day, os.urandom(32)
-        return hashlib.blake2b(address.encode(), key=self._salt, digest_size=16).digest()
+            self._day, self._salted = day, _salted()
+        hashed = self._salted.copy()
+        hashed.update(address.encode())
+        return hashed.digest()
+
+
+def _salted() -> hashlib.blake2b:
+    return hashlib.blake2b(key=os.urandom(32), digest_size=16)
 
 
 def client_address(

@@ -6,6 +6,7 @@ Muthukrishnan 2005), which may count a key too high, never too low. Knows no req
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
 from collections.abc import Callable
@@ -25,23 +26,23 @@ class RateLimit:
     def __init__(self, per_minute: int, now_seconds: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
         self._now_seconds = now_seconds
-        self._window = -1
+        self._until_seconds = -math.inf
         self._rows = (_empty(), _empty())
 
     def allows(self, key: str) -> bool:
         """Count one more of this key, and say whether it may pass."""
         if not self._per_minute:
             return True
-        window = int(self._now_seconds() / WINDOW_SECONDS)
-        if window != self._window:
-            self._window = window
+        now_seconds = self._now_seconds()
+        if now_seconds >= self._until_seconds:
+            self._until_seconds = now_seconds + WINDOW_SECONDS
             self._rows = (_empty(), _empty())
         digest = hash(key)
         one, other = self._rows
         first, second = digest & _MASK, (digest >> 16) & _MASK
-        one[first] += 1
-        other[second] += 1
-        return min(one[first], other[second]) <= self._per_minute
+        one[first] = seen = one[first] + 1
+        other[second] = seen_too = other[second] + 1
+        return seen <= self._per_minute or seen_too <= self._per_minute
 
 
 def _empty() -> array[int]:

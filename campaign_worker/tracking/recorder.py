@@ -82,8 +82,13 @@ class Recorder:
         return len(self._kept) + self._in_hand
 
     def record(self, event: TrackingEvent) -> asyncio.Future[Secured]:
-        """Secure one event; the future says where it is, after 90 ms at most."""
-        return self._collecting().add(event)
+        """Secure one event; the future says where it is, after 90 ms at most.
+
+        It is that of the whole batch: whoever waits for it and may be cancelled shields it.
+        """
+        batch = self._collecting()
+        batch.events.append(event)
+        return batch.answered
 
     async def close(self, deadline: Deadline) -> None:
         """Secure what is not secured yet, within the deadline; the rest is counted as dropped.
@@ -106,7 +111,7 @@ class Recorder:
         if self._waiting and len(self._waiting[-1].events) < self._bounds.batch_events:
             return self._waiting[-1]
         loop = asyncio.get_running_loop()
-        batch = Batch(loop.time())
+        batch = Batch(loop.time(), loop.create_future())
         self._waiting.append(batch)
         self._unsettled.add(batch)
         batch.timer = loop.call_later(self._bounds.store_seconds, self._give_up, batch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ Handler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 MAX_FORM_BYTES: Final = 16 * 1024
 FORM_SECONDS: Final = 5.0
 RETRY_AFTER_SECONDS: Final = 30
+_DESTINATIONS_KEPT: Final = 1024
 
 # One transparent dot; GIF89a, the smallest that every mail program draws.
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -135,7 +137,7 @@ class TrackingRoutes:
         if request.method not in _READS:
             return _NO_METHOD.to(request)
         answer, recorded = self._opened(_asked(request), rest)
-        return answer.to(request, None if recorded is None else await recorded)
+        return answer.to(request, None if recorded is None else await asyncio.shield(recorded))
 
     def _opened(self, asked: Asked, rest: str) -> tuple[Answer, asyncio.Future[Secured] | None]:
         token = self._token(TokenKind.OPEN, rest[:-4]) if rest.endswith(".gif") else None
@@ -166,10 +168,7 @@ class TrackingRoutes:
         self, asked: Asked, rest: str, token: Token, url: str
     ) -> tuple[Answer, asyncio.Future[Secured] | None]:
         recorded = self._recorded(asked, EventKind.CLICK, token, rest)
-        headers = {"Location": url}
-        return Answer(
-            HTTPStatus.FOUND, headers | _LIMITED if recorded is None else headers
-        ), recorded
+        return _leads_to(url, limited=recorded is None), recorded
 
     async def _destination(self, token: Token) -> str | None:
         if token.link_id is None:
@@ -190,7 +189,7 @@ class TrackingRoutes:
             return self._page(request, Page.WRONG)
         recorded = self._recorded(_asked(request), EventKind.UNSUBSCRIBE, token, rest)
         # Too many of them: whether this one is kept, nobody can promise.
-        if recorded is None or await recorded is Secured.UNSECURED:
+        if recorded is None or await asyncio.shield(recorded) is Secured.UNSECURED:
             return self._page(request, Page.AWAY)
         return self._page(request, Page.DONE)
 
@@ -246,6 +245,12 @@ class TrackingRoutes:
         if page is Page.AWAY:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return Answer(_STATUS[page], headers, self._pages.page(page, language))
+
+
+@functools.lru_cache(maxsize=_DESTINATIONS_KEPT)
+def _leads_to(url: str, *, limited: bool) -> Answer:
+    location = {"Location": url}
+    return Answer(HTTPStatus.FOUND, location | _LIMITED if limited else location)
 
 
 def _asked(request: web.BaseRequest) -> Asked:
