@@ -55,3 +55,8 @@ def refuses_a_row(error: Exception) -> bool:
     """Whether a table refuses what is written to it: a value, or a trigger that raises."""
     raised = (getattr(error, "sqlstate", None) or "").startswith(_RAISED)
     return raised or fault_of(error) is Fault.DATA
+
+
+def said(error: Exception) -> str:
+    """Give the message alone: the detail of a constraint quotes the row."""
+    return str(getattr(error, "message", None) or type(error).__name__)

@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from campaign_worker.storage.contract_sql import refuses_a_row
+from campaign_worker.storage.contract_sql import refuses_a_row, said
 from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
 
@@ -119,7 +119,7 @@ class ContractUpkeep:
 
     def _complain(self, work: str, error: Exception) -> None:
         """Say it once, not every few seconds; without the row, which may be an address."""
-        problem = str(getattr(error, "message", None) or type(error).__name__)
+        problem = said(error)
         if (work, problem) not in self._said:
             self._said.add((work, problem))
             log.error("refused in looking after the app's tables", work=work, problem=problem)
@@ -148,6 +148,6 @@ class ContractUpkeep:
     async def _put_aside(
         self, connection: PoolConnectionProxy, row_id: int, error: asyncpg.PostgresError
     ) -> None:
-        problem = str(getattr(error, "message", None) or type(error).__name__)
+        problem = said(error)
         log.error("the app's tables refuse an ending", row=row_id, problem=problem)
         await connection.execute(self._database.sql["contract_unwritable"], row_id, problem[:500])

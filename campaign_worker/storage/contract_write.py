@@ -17,7 +17,7 @@ from campaign_worker.contract.keys import value_of
 from campaign_worker.contract.model import Contract, MailState
 from campaign_worker.contract.statements import COUNTS
 from campaign_worker.errors import ContractBroken
-from campaign_worker.storage.contract_sql import ContractSql, refuses_a_row
+from campaign_worker.storage.contract_sql import ContractSql, refuses_a_row, said
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class ContractWrite:
             if not refuses_a_row(error):
                 raise
             await attempt.rollback()
-            log.error("the app's tables refuse an ending; it is told later", problem=_said(error))
+            log.error("the app's tables refuse an ending; it is told later", problem=said(error))
         else:
             await attempt.commit()
 
@@ -173,8 +173,3 @@ def _endings(told: Sequence[tuple[Any, str]]) -> dict[str, list[Any]]:
         "ended_ats": [row["settled_at"] for row, _ in told],
         "attempts": [row["attempts"] for row, _ in told],
     }
-
-
-def _said(error: asyncpg.PostgresError) -> str:
-    """Give the message alone: the detail of a constraint quotes the row."""
-    return str(getattr(error, "message", None) or type(error).__name__)
