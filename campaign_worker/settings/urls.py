@@ -6,6 +6,7 @@ Takes out what our drivers do not know. Never puts a URL, or a piece of one, int
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -15,20 +16,15 @@ _PORT_MAX = 65535
 _ENCODE = "percent-encode / ? # @ : in user and password (%2F %3F %23 %40 %3A)"
 _SECRET_ARGUMENTS = {"password", "sslpassword", "passfile"}
 
-# redis-py passes every query argument on to its connection class: a stranger is a TypeError.
+# What queue/connection takes. Timeouts, pools and retries are the worker's own business.
 _REDIS_KNOWN = {
-    *(
-        "username",
-        "password",
-        "db",
-        "protocol",
-        "health_check_interval",
-        "retry_on_timeout",
-        "max_connections",
-        "timeout",
-    ),
-    *("socket_timeout", "socket_connect_timeout", "socket_keepalive"),
+    *("username", "password", "db", "protocol"),
     *("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"),
+}
+_REDIS_VALUES = {
+    "db": re.compile(r"[0-9]{1,9}"),
+    "protocol": re.compile(r"[23]"),
+    "ssl_cert_reqs": re.compile(r"none|optional|required"),
 }
 # `family` is ioredis': 0 means IPv4 and IPv6, which is what redis-py does anyway.
 _REDIS_SILENT = {"family"}
@@ -39,6 +35,16 @@ _POSTGRES_KNOWN = {
     *("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation"),
     *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs"),
     *("krbsrvname", "gsslib", "application_name", "options"),
+}
+_TLS_VERSION = re.compile(r"TLSv1(\.[123])?")
+_POSTGRES_VALUES = {
+    "port": re.compile(r"[0-9]{1,5}(,[0-9]{1,5})*"),
+    "sslnegotiation": re.compile(r"postgres|direct"),
+    "ssl_min_protocol_version": _TLS_VERSION,
+    "ssl_max_protocol_version": _TLS_VERSION,
+    "target_session_attrs": re.compile(
+        r"any|primary|standby|prefer-standby|read-write|read-only"  # libpq, 32.1.2
+    ),
 }
 # Prisma's, node-postgres', libpq's: they steer those clients, and mean nothing to this one.
 _POSTGRES_SILENT = {
@@ -140,6 +146,14 @@ def _check_host(hosts: str, example: str) -> None:
             raise Wrong("has a port that is no number from 1 to 65535", _ENCODE)
 
 
+def _check_values(
+    query: list[tuple[str, str]], allowed: Mapping[str, re.Pattern[str]], example: str
+) -> None:
+    for name, value in query:
+        if name in allowed and not allowed[name].fullmatch(value):
+            raise Wrong(f"has a {name} that cannot be used", f"write it as {example}")
+
+
 def redis_url(text: str) -> SecretUrl:
     """Read redis://, rediss:// or unix://; raises Wrong."""
     example = "redis://user:password@host:6379/0"
@@ -153,6 +167,7 @@ def redis_url(text: str) -> SecretUrl:
         if not re.fullmatch(r"/?\d*", unquote(parts.path)):
             raise Wrong("names a database that is no number", f"write it as {example}")
     kept = [(key, value) for key, value in parts.query if key in _REDIS_KNOWN]
+    _check_values(kept, _REDIS_VALUES, example)
     strangers = {key for key, _ in parts.query} - _REDIS_KNOWN - _REDIS_SILENT
     return SecretUrl(parts.value(kept), parts.masked(kept), tuple(sorted(strangers)))
 
@@ -185,6 +200,7 @@ def database_url(text: str) -> SecretUrl:
         _check_host(parts.hosts, example)
     mode = _ssl_mode(parts.query)
     kept = [(k, v) for k, v in parts.query if k in _POSTGRES_KNOWN and k != "sslmode"]
+    _check_values(kept, _POSTGRES_VALUES, example)
     kept += [("sslmode", mode)] if mode else []
     strangers = set(arguments) - _POSTGRES_KNOWN - _POSTGRES_SILENT
     pooled = arguments.get("pgbouncer", "").lower() in _TRUE

@@ -8,6 +8,7 @@ import redis.asyncio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from campaign_worker.queue import ConnectionSpec
 from campaign_worker.settings import urls
 from campaign_worker.settings.kinds import Wrong
 
@@ -21,12 +22,22 @@ from campaign_worker.settings.kinds import Wrong
         ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
         ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
         ("REDIS://h", "redis://h"),
+        (
+            "redis://h?db=2&socket_timeout=5&max_connections=9&protocol=3",
+            "redis://h?db=2&protocol=3",
+        ),
     ],
 )
 def test_redis_urls_keep_what_the_driver_knows(given_url: str, expected: str) -> None:
     url = urls.redis_url(given_url).get_secret_value()
     assert url == expected
     assert redis.asyncio.ConnectionPool.from_url(url)
+    assert ConnectionSpec.of(url)
+
+
+def test_what_only_other_clients_of_redis_are_told_is_left_out_and_named() -> None:
+    url = urls.redis_url("rediss://h?family=0&ssl_cert_reqs=none&max_connections=9&retryStrategy=x")
+    assert url.ignored == ("max_connections", "retryStrategy")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +91,8 @@ def test_a_database_url_gives_the_driver_no_stranger_for_a_run_time_parameter() 
     [
         *("", "redis", "http://h", "redis://", "redis://:p@", "redis://h:x", "redis://h:70000"),
         *("redis://h/zero", "unix://", "redis://u:p/q@h", "redis://u:p#q@h", "redis://u:p?q@h"),
+        *("redis://h?db=two", "redis://h?db=", "redis://h?db=²", "redis://h?protocol=9"),
+        *("rediss://h?ssl_cert_reqs=maybe", "unix:///run/redis.sock?db=-1"),
     ],
 )
 def test_wrong_redis_urls_are_refused(text: str) -> None:
@@ -89,7 +102,11 @@ def test_wrong_redis_urls_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["mysql://h/d", "prisma://h", "postgres:///d", "postgres://h/d?sslmode=maybe"],
+    [
+        *("mysql://h/d", "prisma://h", "postgres:///d", "postgres://h/d?sslmode=maybe"),
+        *("postgres://h/d?target_session_attrs=first", "postgres://h/d?sslnegotiation=never"),
+        *("postgres://h/d?ssl_min_protocol_version=1.2", "postgres:///d?host=/run/pg&port=x"),
+    ],
 )
 def test_wrong_database_urls_are_refused(text: str) -> None:
     with pytest.raises(Wrong):
