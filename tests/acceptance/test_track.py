@@ -38,6 +38,13 @@ make = uvloop.new_event_loop
 uvloop.new_event_loop = lambda: (print("passed over", gc.get_freeze_count(), flush=True), make())[1]
 """
 
+# What comes twice a second, and would mostly do, does not come: the claims themselves have to wait.
+NO_DRAINER = """
+import campaign_worker.tracking.drain as drain
+async def idle(self): pass
+drain.Drainer._start = idle
+"""
+
 
 async def asked(worker: WorkerProcess, path: str, method: str = "GET", **options: object) -> int:
     """Ask once, over a connection of its own; 0 when nobody answered."""
@@ -205,3 +212,43 @@ async def test_a_worker_tracks_too_and_sends_nothing_more_to_who_unsubscribes(
         ("skipped", "unsubscribed"),
     ]
     assert len(site.mails_to(campaign)) == 3
+
+
+@pytest.mark.parametrize("meets", ["the same worker", "the next worker"])
+async def test_an_unsubscribe_that_waits_in_redis_comes_before_any_claim(
+    make_site: SiteMaker, mortal_postgres: PostgresServer, meets: str
+) -> None:
+    env = KEYS | {"TRACKING_BASE_URL": "https://track.example.org"}
+    site = make_site(database_url=mortal_postgres.url, secrets=(SECRET,), env=env)
+    campaign = await site.campaign(2, follow_up_seconds=2)
+    worker = await site.ready("worker", before=NO_DRAINER)
+    await site.add(campaign)
+    await site.accepted(2)
+    message = await eventually(lambda: _sent_one(site), 10)
+    assert message is not None
+    await mortal_postgres.stop("immediate")
+    assert await asked(worker, URLS.unsubscribe(message), "POST", data=ONE_CLICK) == 200
+
+    async def claims_wait() -> bool:
+        return "postgres" in (await worker.health())["held"]
+
+    await eventually(claims_wait, 15)
+    if meets == "the next worker":
+        await worker.kill()
+        worker = site.start("next", before=NO_DRAINER)
+    await mortal_postgres.start()
+    await site.finished(campaign, 40)
+    async with site.postgres() as connection:
+        states = await connection.fetch(
+            "SELECT state, reason FROM campaign_worker.messages WHERE step = 1 ORDER BY reason"
+        )
+    assert [tuple(row) for row in states] == [("skipped", "unsubscribed"), ("sent", None)]
+    assert len(site.mails_to(campaign)) == 3
+
+
+async def _sent_one(site: Site) -> int | None:
+    async with site.postgres() as connection:
+        rows = await connection.fetch(
+            "SELECT id FROM campaign_worker.messages WHERE step = 0 AND state = 'sent'"
+        )
+    return rows[0]["id"] if len(rows) == 2 else None
