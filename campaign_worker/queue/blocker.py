@@ -33,15 +33,18 @@ class Blocker:
         client_name: str,
         *,
         on_marker: Callable[[float], None],
-        on_timeout: Callable[[], None],
+        on_nothing: Callable[[], None],
         block_seconds: float,
     ) -> None:
-        """`on_marker(score)`: 0 says that a job is available, else when one is due (epoch ms)."""
+        """`on_marker(score)`: 0 says that a job is available, else when one is due (epoch ms).
+
+        `on_nothing()`: a block has ended without one, and only a claim can tell what there is.
+        """
         self._home = home
         self._marker = marker
         self._client_name = client_name
         self._on_marker = on_marker
-        self._on_timeout = on_timeout
+        self._on_nothing = on_nothing
         self._block_seconds = block_seconds
         self._wire: Wire | None = None
         self._wanted = asyncio.Event()
@@ -70,14 +73,16 @@ class Blocker:
                 try:
                     popped = await self._block()
                 except (RedisError, CampaignWorkerError, OSError, TimeoutError):
-                    # The command connection reports outages; this one just comes back.
+                    # The command connection reports outages; this one just comes back. A marker may
+                    # be gone with it.
+                    self._on_nothing()
                     await asyncio.sleep(backoff.next())
                     continue
                 backoff = Backoff()
                 # One wake-up at a time: the claim that follows says whether another is wanted.
                 self._wanted.clear()
                 if popped is None:
-                    self._on_timeout()
+                    self._on_nothing()
                 else:
                     self._on_marker(float(popped[2]))
         finally:

@@ -136,7 +136,7 @@ class Engine:
             self.keys.of("marker"),
             self.keys.client_name(self._options.name),
             on_marker=self._on_marker,
-            on_timeout=self.intake.poke,
+            on_nothing=self.intake.poke,
             block_seconds=self._options.drain_delay_seconds,
         )
 

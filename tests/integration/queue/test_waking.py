@@ -199,6 +199,18 @@ async def test_a_worker_that_is_idle_pauses_at_once_and_takes_no_marker_with_it(
     assert ran.ids == []
 
 
+async def test_a_marker_that_is_lost_with_its_connection_keeps_nobody_asleep(
+    queue: Inspector, start_worker: StartWorker, redis_url: str, ran: Ran
+) -> None:
+    await queue.client.hset(queue.keys.of("meta"), "version", "bullmq:6.7.0")
+    async with TcpProxy(redis_url) as proxy:
+        start_worker(ran, connection=proxy.url, drainDelay=30)
+        await eventually(lambda: blocked(queue))
+        proxy.cut_on_next_reply()
+        await queue.add()
+        await eventually(lambda: ran.ids == ["j0"], SOON_SECONDS)
+
+
 @pytest.mark.parametrize("delay_ms", [0, 300])
 async def test_an_answer_from_before_a_wake_up_puts_nobody_to_sleep(
     queue: Inspector, redis_url: str, prefix: str, ran: Ran, delay_ms: int
