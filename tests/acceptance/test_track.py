@@ -18,6 +18,7 @@ from tests.acceptance.process import WorkerProcess
 from tests.acceptance.site import Site, SiteMaker
 from tests.fixtures.mailed import Mailed, seed
 from tests.fixtures.proxy import TcpProxy
+from tests.fixtures.webhooks import POSTMARK_BOUNCE, POSTMARK_SECRET, postmark_headers
 from tests.support import eventually
 
 SECRET = "signing-secret-of-this-test-0123456789"
@@ -167,6 +168,23 @@ async def test_a_tracker_says_what_it_counts(make_site: SiteMaker) -> None:
         return await worker.metric("campaign_worker_event_loop_lag_seconds_count") > 0
 
     await eventually(late)
+
+
+async def test_a_tracker_takes_what_providers_report(make_site: SiteMaker) -> None:
+    secrets = (SECRET, POSTMARK_SECRET)
+    site = make_site(secrets=secrets, env=KEYS | {"POSTMARK_WEBHOOK_SECRET": POSTMARK_SECRET})
+    worker = await site.ready("tracker", command="track")
+    path = "/webhooks/postmark"
+    assert await asked(worker, path, "POST", json=POSTMARK_BOUNCE) == 401
+    assert (
+        await asked(worker, path, "POST", json=POSTMARK_BOUNCE, headers=postmark_headers()) == 200
+    )
+    async with site.postgres() as connection:
+        suppressed = await connection.fetch("SELECT address FROM campaign_worker.suppressions")
+    assert [row["address"] for row in suppressed] == [POSTMARK_BOUNCE["Email"].lower()]
+    counted = 'campaign_worker_webhooks_total{provider="postmark",result='
+    for result in ("forged", "applied"):
+        assert await worker.metric(f'{counted}"{result}"}}') == 1
 
 
 @pytest.mark.parametrize("command", ["run", "track"])
