@@ -14,6 +14,7 @@ from campaign_worker.tracking.retention import Retention
 from shutdown.testing import stress
 from tests.integration.storage.kit import opened
 from tests.integration.tracking.kit import Sent, Tracked, event
+from tests.integration.tracking.site import site_of
 from tests.support import eventually
 
 if TYPE_CHECKING:
@@ -94,3 +95,19 @@ async def test_it_runs_by_itself_and_stops_whenever_it_is_told(tracked: Tracked)
     await eventually(empty)
     await retention.stop()
     await stress(lambda: Retention(archive, 1, every_seconds=0.01))
+
+
+async def test_whoever_tracks_keeps_events_as_long_as_the_setting_says(
+    tracked: Tracked, redis_url: str, prefix: str
+) -> None:
+    sent = await tracked.sent()
+    await tracked.events.write([event(sent, after=100.0), event(sent, after=1.5 * DAY)])
+    days = {"tracking_retention_days": 1}
+    async with site_of(tracked.world.database, redis_url, prefix, **days) as site:
+        await site.parts.start()
+        await eventually(lambda: _left(tracked, 1))
+    assert await tracked.counts(sent) == {"open": 2, "unique_open": 1}
+
+
+async def _left(tracked: Tracked, count: int) -> bool:
+    return bool(await tracked.world.value("SELECT count(*) FROM $tracking_events") == count)
