@@ -19,6 +19,8 @@ def command(
 ) -> None:
     """Show how many jobs are in which state, and what became of each campaign's mails.
 
+    Numbers that are 0 are left out, except in JSON.
+
     Examples:
 
       campaign-worker status
@@ -36,8 +38,17 @@ def command(
         write_json(report)
         return
     console = stdout()
-    for line in _lines(plain(report)):
+    shown = plain(report)
+    # There a 0 is as telling as what contradicts it.
+    untrue = shown.pop("untrue_counts")
+    for line in (*_lines(_without_zeros(shown)), *_lines({"untrue_counts": untrue})):
         console.print(line)
+
+
+def _without_zeros(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_zeros(each) for key, each in value.items() if each != 0}
+    return [_without_zeros(each) for each in value] if isinstance(value, list) else value
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:
