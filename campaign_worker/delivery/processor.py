@@ -102,8 +102,7 @@ class MailProcessor:
     async def _deliver(self, job: JobView, request: Request, signal: Signal) -> Outcome:
         limit = max(1, _attempts(job))
         attempt = Attempt(limit, await self._options.backoff_seconds(job))
-        # A job runs again after its last attempt only because somebody retried it.
-        asked_by = JobRef(job.queue_name, job.id, retried=job.attempts_made >= limit)
+        asked_by = JobRef(job.queue_name, job.id, job.attempts_made)
         run = Run(request, asked_by, attempt, signal)
         try:
             outcome = await self._pipeline.deliver(run)

@@ -48,9 +48,9 @@ Request = CampaignRequest | InlineRequest
 class JobRef:
     """Where a request came from, kept in the row so that its job can be found again.
 
-    `retried`: the job had failed for good, and somebody wants it tried once more.
+    `attempts_made` is the job's own count: it changes when the job ends, not when it comes again.
     """
 
     queue: str
     job_id: str
-    retried: bool = False
+    attempts_made: int = 0

@@ -199,6 +199,7 @@ class Claimer:
                 [plan.item.job.job_id for plan in owned],
                 [plan.row["template_id"] for plan in owned],
                 self._lease_seconds,
+                [plan.item.job.attempts_made for plan in owned],
             )
         if doubts:
             await connection.execute(

@@ -57,7 +57,8 @@ async def reopen_retried(
     connection: PoolConnectionProxy, sql: Statements, items: Sequence[ClaimItem], locked: set[int]
 ) -> None:
     """Schedule what ran out of attempts and whose job somebody has retried."""
-    retried = [item for item in items if item.job.retried]
+    # A job that has never failed cannot have been.
+    retried = [item for item in items if item.job.attempts_made > 0]
     if retried:
         await connection.execute(
             sql["reopen_exhausted"],
@@ -65,6 +66,7 @@ async def reopen_retried(
             [item.job.queue for item in retried],
             [item.job.job_id for item in retried],
             sorted(locked),
+            [item.job.attempts_made for item in retried],
         )
 
 

@@ -211,3 +211,21 @@ async def test_data_that_no_program_can_read_fails_its_own_mail_and_no_other_of_
         ("sent", None),
     ]
     assert rows[0]["detail"].endswith("in the recipient's data or the headers")
+
+
+async def test_a_retry_of_the_job_that_ran_out_of_attempts_is_known_whatever_it_had_counted(
+    bench: Bench,
+) -> None:
+    request = (await bench.world.campaign()).request()
+    bench.smtp.answers = [SmtpRefused(RCPT, 451, None, "later")] * 3
+    # The third attempt is that of a job which was made anew, and counts from 0.
+    for job_id, counted in [("first", 0), ("first", 1), ("second", 0)]:
+        await bench.world.execute("UPDATE $messages SET due_at = now()")
+        await bench.run(job_of(request, id=job_id, attempts_made=counted))
+    assert (await bench.world.row(request))["reason"] == "exhausted"
+    # Its worker died before the job had failed: nobody asks for more.
+    again = await bench.run(job_of(request, id="second", attempts_made=0))
+    assert _said(again) == FINAL
+    retried = await bench.run(job_of(request, id="second", attempts_made=1))
+    assert isinstance(retried, Completed)
+    assert await bench.world.state(request) == "sent"
