@@ -16,7 +16,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from campaign_worker.errors import DatabaseAway, MigrationError
-from campaign_worker.storage.faults import statement_errors, translated
+from campaign_worker.storage.faults import connecting, statement_errors
 from campaign_worker.storage.migrate import known_migrations, schema_version
 from campaign_worker.storage.statements import load_statements
 from campaign_worker.storage.steadiness import Steadiness
@@ -61,9 +61,9 @@ class Database:
         self._watchers.append(steadiness)
 
     async def open(self) -> None:
-        """Open the pool. Raises DatabaseAway, CredentialsRefused."""
+        """Open the pool. Raises DatabaseAway, CredentialsRefused, SettingsError."""
         idle_ms = round(self.options.idle_transaction_seconds * 1000)
-        with translated("DATABASE_URL"):
+        with connecting("DATABASE_URL"):
             self._pool = await asyncpg.create_pool(
                 self.options.dsn,
                 min_size=1,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import asyncpg
 
-from campaign_worker.errors import CredentialsRefused, DatabaseAway
+from campaign_worker.errors import CredentialsRefused, DatabaseAway, SettingsError
 
 
 class Fault(enum.Enum):
@@ -83,6 +83,16 @@ def translated(setting: str) -> Iterator[None]:
                 raise CredentialsRefused(setting, str(error)) from error
             case _:
                 raise
+
+
+@contextlib.contextmanager
+def connecting(setting: str) -> Iterator[None]:
+    """As translated, for the way in: what Postgres says no to there is a SettingsError."""
+    try:
+        with translated(setting):
+            yield
+    except asyncpg.PostgresError as error:
+        raise SettingsError(setting, f"Postgres refuses it: {error.args[0]}") from error
 
 
 @contextlib.contextmanager

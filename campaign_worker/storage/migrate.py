@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from campaign_worker.errors import MigrationError
-from campaign_worker.storage.faults import translated
+from campaign_worker.storage.faults import connecting, translated
 from campaign_worker.storage.statements import quoted_schema
 
 if TYPE_CHECKING:
@@ -68,12 +68,13 @@ async def migrate(
 
     `setting` is the variable that `dsn` came from. Raises MigrationError when the schema is
     somebody else's or was changed behind our back, DatabaseAway when Postgres cannot be reached,
-    CredentialsRefused when it says no.
+    CredentialsRefused and SettingsError when it says no.
     """
-    with translated(setting):
+    with connecting(setting):
         connection = await asyncpg.connect(
             dsn, timeout=_CONNECT_TIMEOUT_SECONDS, statement_cache_size=0
         )
+    with translated(setting):
         try:
             async with connection.transaction():
                 return await _migrate_locked(connection, schema)

@@ -123,6 +123,17 @@ async def test_migrate_names_the_variable_whose_database_refuses_it(database_url
     assert direct.stderr.startswith("campaign-worker: MIGRATE_DATABASE_URL: ")
 
 
+@pytest.mark.parametrize("command", ["migrate", "status"])
+async def test_options_that_postgres_refuses_are_named_by_their_variable(
+    good_stack: Mapping[str, str], command: str
+) -> None:
+    url = good_stack["DATABASE_URL"] + "?options=nonsense"
+    result = await run_cli(command, env={**good_stack, "DATABASE_URL": url})
+    assert result.code == 78
+    assert "\n  DATABASE_URL: Postgres refuses it: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "number"),
     [
