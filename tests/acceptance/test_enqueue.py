@@ -10,7 +10,12 @@ from tests.acceptance.site import Campaign, Site, SiteMaker
 async def test_a_second_run_adds_nothing_and_neither_does_one_in_mid_run(site: Site) -> None:
     campaign = await site.campaign(30, follow_up_seconds=0)
     for _ in range(2):
-        assert (await site.cli("enqueue", str(campaign.id))).code == 0
+        done = await site.cli("enqueue", str(campaign.id))
+        assert (done.code, done.stdout) == (
+            0,
+            f"campaign {campaign.id}: 30 pending mails, each with a job\n",
+        )
+        assert done.stderr == "", "a bar is for a terminal"
         assert (await site.job_counts())["waiting"] == 30
         assert await rows(site, campaign) == 30
     site.sink.hold()
