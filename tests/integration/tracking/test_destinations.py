@@ -80,6 +80,21 @@ async def test_the_copy_serves_while_postgres_is_away(
             await found.stop()
 
 
+async def test_the_copy_serves_while_postgres_says_nothing(
+    database_url: str, world: World, redis_client: redis.asyncio.Redis, prefix: str
+) -> None:
+    shop = await link(world)
+    copies = RedisLinks(redis_client, links_key(prefix))
+    await copies.keep({shop: SHOP})
+    async with TcpProxy(database_url) as proxy, opened(proxy.url) as database:
+        proxy.hold_replies()
+        found = Destinations(PostgresLinks(database), copies, lambda: False)
+        # On a busy machine the copy may come too late as well; a driver gives up after seconds.
+        await eventually(lambda: _found(found, shop), 4)
+        proxy.pass_all()
+        await found.stop()
+
+
 async def test_a_reader_arrives_while_postgres_is_away_and_the_memory_is_cold(
     database_url: str, tracked: Tracked, redis_url: str, redis_client: redis.asyncio.Redis,
     prefix: str,
