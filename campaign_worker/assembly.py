@@ -53,7 +53,7 @@ from campaign_worker.slowest import SlowestJobs
 from campaign_worker.storage.campaigns import Campaigns
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.ledger import PostgresLedger
-from campaign_worker.storage.recovery import PostgresRecovery
+from campaign_worker.storage.recovery import PostgresRecovery, whole_rows
 from campaign_worker.storage.spool import RedisSpool, spool_key
 from campaign_worker.tracking.tokens import Keyring
 from campaign_worker.tracking.urls import TrackingUrls
@@ -85,7 +85,8 @@ class Parts:
         )
         self._queues = {queue.name: self._build_queue(queue.name) for queue in settings.queues}
         epochs = QueueEpochs(self.redis, list(self._queues), settings.bullmq_prefix)
-        self._scheduler = Scheduler(self._queue_of, settings.queues[0].name, epochs)
+        whole = partial(whole_rows, self.database)
+        self._scheduler = Scheduler(self._queue_of, settings.queues[0].name, epochs, whole)
         self.ledger = PostgresLedger(
             self.database,
             lease_seconds=settings.lease_seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from campaign_worker.contract.forms import AppForms
@@ -24,7 +25,7 @@ from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database, DatabaseOptions
 from campaign_worker.storage.doubts import Doubts, Selection, Verdict
 from campaign_worker.storage.failures import Failures
-from campaign_worker.storage.recovery import RecoveryOptions
+from campaign_worker.storage.recovery import RecoveryOptions, whole_rows
 from metrics import Fanout
 from shutdown import Deadline
 
@@ -189,7 +190,9 @@ async def connected(settings: Settings) -> AsyncIterator[Connected]:
             campaigns=Campaigns(database),
             doubts=Doubts(database),
             failures=Failures(database),
-            scheduler=Scheduler(queue_of, settings.queues[0].name, epochs),
+            scheduler=Scheduler(
+                queue_of, settings.queues[0].name, epochs, partial(whole_rows, database)
+            ),
         )
     finally:
         await database.close(Deadline.after(_CLOSE_SECONDS))

@@ -26,18 +26,21 @@ BEGINNING = Cursor(dt.datetime.min.replace(tzinfo=dt.UTC), 0)
 
 @dataclass(frozen=True, slots=True)
 class DueRow:
-    """A row that is scheduled, with what is known of its job. A due time may lie ahead."""
+    """A row that is scheduled, with what is known of its job. A due time may lie ahead.
+
+    `inline` is what it carries, and only where it is to be handed on: it may be large.
+    """
 
     id: int
     campaign_id: int | None
     recipient_id: int | None
     step: int
     idempotency_key: str | None
-    inline: InlineMail | None
     queue: str | None
     job_id: str | None
     due_at: dt.datetime
     due_in_seconds: float
+    inline: InlineMail | None = None
 
     @property
     def cursor(self) -> Cursor:

@@ -35,6 +35,16 @@ class MailJob:
     options: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_OPTIONS))
 
 
+def mail_job_id(campaign_id: int, recipient_id: int, step: int) -> str:
+    """Give the id of the job of one step for one recipient."""
+    return f"mail-{campaign_id}-{recipient_id}-{step}"
+
+
+def inline_job_id(row_id: int) -> str:
+    """Give the id of a self-contained mail's job, where it is not the app's own."""
+    return f"mail-row-{row_id}"
+
+
 def mail_job(
     campaign_id: int,
     recipient_id: int,
@@ -51,7 +61,7 @@ def mail_job(
     if like is not None:
         options = {name: like[name] for name in _INHERITED if name in like}
     return MailJob(
-        id=f"mail-{campaign_id}-{recipient_id}-{step}",
+        id=mail_job_id(campaign_id, recipient_id, step),
         name=FOLLOW_UP if step > 0 else SEND_EMAIL,
         data=data,
         delay_seconds=max(delay_seconds, 0.0),
@@ -83,4 +93,4 @@ def inline_job(row_id: int, key: str, campaign_id: int | None, mail: InlineMail)
             for one in mail.attachments
         ],
     }
-    return MailJob(id=f"mail-row-{row_id}", name=SEND_EMAIL, data=data)
+    return MailJob(id=inline_job_id(row_id), name=SEND_EMAIL, data=data)

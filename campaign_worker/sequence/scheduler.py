@@ -12,7 +12,7 @@ from campaign_worker.delivery.revival import DueRow
 from campaign_worker.delivery.settlements import NextStep
 from campaign_worker.errors import Away
 from campaign_worker.sequence.jobs import mail_job
-from campaign_worker.sequence.sweep import JobQueue, QueueSweep
+from campaign_worker.sequence.sweep import JobQueue, QueueSweep, WholeRows
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +38,16 @@ class Scheduler:
     """Fulfils delivery's NextSteps and Revival over the queues by name."""
 
     def __init__(
-        self, queue_of: Callable[[str], JobQueue], default_queue: str, epochs: Epochs
+        self,
+        queue_of: Callable[[str], JobQueue],
+        default_queue: str,
+        epochs: Epochs,
+        whole_rows: WholeRows,
     ) -> None:
         self._queue_of = queue_of
         self._default_queue = default_queue
         self._epochs = epochs
+        self._whole_rows = whole_rows
 
     async def add(self, step: NextStep, job: JobView) -> None:
         """Add the follow-up's job beside the job of the step before it.
@@ -63,7 +68,7 @@ class Scheduler:
 
     def sweep(self) -> QueueSweep:
         """Begin a look over the queues."""
-        return QueueSweep(self._queue_of, self._default_queue)
+        return QueueSweep(self._queue_of, self._default_queue, self._whole_rows)
 
     async def revive(self, rows: Sequence[DueRow]) -> int:
         """Give each row a live job unless it has one; how many needed it."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from campaign_worker.delivery.revival import DueRow
 from campaign_worker.queue.standing import Standing
-from campaign_worker.sequence.jobs import MailJob, inline_job, mail_job
+from campaign_worker.sequence.jobs import MailJob, inline_job, inline_job_id, mail_job, mail_job_id
 
 _SEARCHED_AT_ONCE = 10
 """For a job that was seen in no list a script walks along them: not too many at a time."""
+
+WholeRows = Callable[[Sequence[int]], AsyncIterator[Sequence[DueRow]]]
 
 _NEEDY = (Standing.ABSENT, Standing.FINISHED, Standing.UNLISTED)
 
@@ -63,11 +65,17 @@ class _Found:
 
 
 class QueueSweep:
-    """Fulfils delivery's Sweep over the queues by name; rows without one go to `default_queue`."""
+    """Fulfils delivery's Sweep over the queues by name; rows without one go to `default_queue`.
 
-    def __init__(self, queue_of: Callable[[str], JobQueue], default_queue: str) -> None:
+    `whole_rows` gives pages of self-contained rows with the mails that they carry.
+    """
+
+    def __init__(
+        self, queue_of: Callable[[str], JobQueue], default_queue: str, whole_rows: WholeRows
+    ) -> None:
         self._queue_of = queue_of
         self._default_queue = default_queue
+        self._whole_rows = whole_rows
         self._surveys: dict[str, Survey] = {}
 
     async def needy(self, rows: Sequence[DueRow]) -> Sequence[DueRow]:
@@ -97,18 +105,27 @@ class QueueSweep:
         for start in range(0, len(lost), _SEARCHED_AT_ONCE):
             searched = lost[start : start + _SEARCHED_AT_ONCE]
             count += sum(map(bool, await queue.revive_known(searched)))
-        absent = by_standing[Standing.ABSENT]
-        await queue.add_all([job_of(one.row) for one in absent])
-        count += len(absent)
+        count += await self._add(queue, [one.row for one in by_standing[Standing.ABSENT]])
         if wake:
             count += await queue.promote(_ids(by_standing[Standing.DELAYED]))
         return count
 
+    async def _add(self, queue: JobQueue, rows: Sequence[DueRow]) -> int:
+        own = [row for row in rows if row.idempotency_key is None]
+        await queue.add_all([job_of(row) for row in own])
+        added = len(own)
+        carrying = [row.id for row in rows if row.idempotency_key is not None]
+        if carrying:
+            async for page in self._whole_rows(carrying):
+                await queue.add_all([job_of(row) for row in page])
+                added += len(page)
+        return added
+
     async def _find(self, name: str, rows: Sequence[DueRow]) -> list[_Found]:
         """Look first under the id that the app gave; a row's job may also be one of ours by now."""
-        found = await self._look(name, [(row, row.job_id or job_of(row).id) for row in rows])
+        found = await self._look(name, [(row, row.job_id or job_id_of(row)) for row in rows])
         gone = [one for one in found if one.standing is Standing.ABSENT]
-        own = [(one.row, job_of(one.row).id) for one in gone]
+        own = [(one.row, job_id_of(one.row)) for one in gone]
         again = await self._look(name, own) if own else []
         return [one for one in found if one.standing is not Standing.ABSENT] + again
 
@@ -132,8 +149,15 @@ def _ids(found: Sequence[_Found]) -> list[str]:
     return [one.job_id for one in found]
 
 
+def job_id_of(row: DueRow) -> str:
+    """Give the id of the job that a row should have, unless the app gave it one."""
+    if row.campaign_id is None or row.recipient_id is None:
+        return inline_job_id(row.id)
+    return mail_job_id(row.campaign_id, row.recipient_id, row.step)
+
+
 def job_of(row: DueRow) -> MailJob:
-    """Describe the job that a row should have."""
+    """Describe the job that a row should have; a self-contained one with the mail it carries."""
     if row.inline is not None and row.idempotency_key is not None:
         job = inline_job(row.id, row.idempotency_key, row.campaign_id, row.inline)
         return dataclasses.replace(job, delay_seconds=max(row.due_in_seconds, 0.0))

@@ -21,6 +21,7 @@ from campaign_worker.storage.inline import inline_from_json
 from campaign_worker.storage.steadiness import Steadiness
 
 _EXPIRED_PER_TICK = 5000
+_WHOLE_BYTES = 4_000_000
 _RESENDS_PER_ROW = 3
 """A row that was lost after its mark this often stays in doubt, also under policy resend."""
 
@@ -202,9 +203,30 @@ def due_row(row: Any) -> DueRow:
         recipient_id=row["recipient_id"],
         step=row["step"],
         idempotency_key=row["idempotency_key"],
-        inline=None if row["inline"] is None else inline_from_json(row["inline"]),
         queue=row["queue"],
         job_id=row["job_id"],
         due_at=row["due_at"],
         due_in_seconds=row["due_in"],
+        inline=inline_from_json(row["inline"]) if row.get("inline") else None,
     )
+
+
+async def whole_rows(database: Database, ids: Sequence[int]) -> AsyncIterator[Sequence[DueRow]]:
+    """Give self-contained rows with their mails, as many at a time as fit into some megabytes.
+
+    Those that are not scheduled any more are left out. Raises DatabaseAway.
+    """
+    page: list[int] = []
+    size = 0
+    for row in await database.fetch("whole_sizes", list(ids)):
+        if page and size + row["size"] > _WHOLE_BYTES:
+            yield await _whole(database, page)
+            page, size = [], 0
+        page.append(row["id"])
+        size += row["size"]
+    if page:
+        yield await _whole(database, page)
+
+
+async def _whole(database: Database, ids: Sequence[int]) -> Sequence[DueRow]:
+    return [due_row(row) for row in await database.fetch("whole_rows", ids)]

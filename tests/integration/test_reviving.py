@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from campaign_worker.queue.standing import Standing
 from campaign_worker.resting import Resting
 from campaign_worker.sequence.jobs import mail_job
 from campaign_worker.sequence.scheduler import Scheduler
+from campaign_worker.storage.recovery import whole_rows
 from metrics import Event, RowsReconciled
 from tests.integration.storage.kit import Seeded, World, inline, world_of
 from tests.support import eventually
@@ -38,7 +41,8 @@ class Yard:
         self.producer = Producer(client, QUEUE, prefix)
         self.queue = MailQueue(client, QUEUE, prefix)
         self.epochs = QueueEpochs(client, [QUEUE], prefix)
-        self.scheduler = Scheduler(lambda _name: self.queue, QUEUE, self.epochs)
+        whole = partial(whole_rows, world.database)
+        self.scheduler = Scheduler(lambda _name: self.queue, QUEUE, self.epochs, whole)
         self.recovery = world.recovery(overdue_seconds=0.0)
         self.told: dict[str, int] = {}
         self.reconciler = Reconciler(
@@ -308,3 +312,29 @@ async def test_only_jobs_of_ours_that_name_the_campaign_are_put_off(yard: Yard) 
 
 async def _counts(yard: Yard, expected: dict[str, int]) -> bool:
     return await yard.counts() == expected
+
+
+async def test_large_mails_of_jobs_that_are_lost_are_not_all_in_hand_at_once(yard: Yard) -> None:
+    mails, size = 60, 1_000_000
+    await yard.world.execute(
+        "INSERT INTO $messages (idempotency_key, queue, inline)"
+        " SELECT 'key-' || n, 'campaign', jsonb_build_object("
+        " 'to', '[\"a@b.example\"]'::jsonb, 'subject', 's', 'html', NULL, 'text', repeat('x', $2),"
+        " 'sender', NULL, 'reply_to', NULL, 'cc', '[]'::jsonb, 'bcc', '[]'::jsonb,"
+        " 'headers', '{}'::jsonb, 'attachments', '[]'::jsonb)"
+        " FROM generate_series(1, $1) n",
+        mails,
+        size,
+    )
+    tracemalloc.start()
+    await yard.reconciler.tick()
+    lost = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    await yard.reconciler.tick()
+    alive = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert yard.told == {"job_revived": mails}
+    assert await yard.counts() == {"waiting": mails}
+    # Each is there several times while it becomes a job: as JSON, as a mail, as JSON again.
+    assert lost < mails * size
+    assert alive < size

@@ -11,7 +11,7 @@ from campaign_worker.delivery.claims import Claimed, Final, GoesAlone, MessageSt
 from campaign_worker.delivery.revival import BEGINNING, Resolved
 from campaign_worker.delivery.settlements import FailReason, MarkFailed, MarkInDoubt, MarkRetry
 from campaign_worker.errors import DatabaseAway, ReconcilerTaken
-from campaign_worker.storage.recovery import PostgresRecovery, RecoveryOptions
+from campaign_worker.storage.recovery import PostgresRecovery, RecoveryOptions, whole_rows
 from campaign_worker.storage.steadiness import Steadiness
 from tests.integration.storage.kit import JOB, MESSAGE_ID, World, accepted, inline, opened
 from tests.support import TcpProxy, eventually
@@ -108,7 +108,24 @@ async def test_overdue_rows_come_in_pages_with_what_is_known_of_their_jobs(world
     )
     last = second[-1]
     assert (last.idempotency_key, last.job_id, last.campaign_id) == ("k", "job-1", None)
-    assert last.inline == inline("k").mail
+    assert last.inline is None, "what may be large is read when it is needed"
+    whole = [row async for page in whole_rows(world.database, ids) for row in page]
+    assert [row.inline for row in whole] == [None] * 5 + [inline("k").mail]
+
+
+async def test_mails_that_rows_carry_are_read_a_few_megabytes_at_a_time(world: World) -> None:
+    for key, megabytes in zip("abcde", (1, 2, 3, 9, 1), strict=True):
+        await world.claim(inline(key, text="x" * megabytes * 10**6))
+    await expire(world)
+    await world.recovery().resolve_expired()
+    ids = [row["id"] for row in await world.rows("SELECT id FROM $messages")]
+    pages = [page async for page in whole_rows(world.database, [*ids, 0])]
+    assert [[row.idempotency_key for row in page] for page in pages] == [
+        ["a", "b"], ["c"], ["d"], ["e"],
+    ]  # fmt: skip
+    await world.sent(inline("b"))
+    (page,) = [page async for page in whole_rows(world.database, ids[:2])]
+    assert [row.idempotency_key for row in page] == ["a"]
 
 
 async def test_rows_that_are_not_due_or_at_rest_need_no_job(world: World) -> None:

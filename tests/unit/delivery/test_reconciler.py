@@ -123,7 +123,7 @@ class World:
 
 def row(number: int) -> DueRow:
     due_at = NOW + dt.timedelta(seconds=number)
-    return DueRow(number, 1, number, 0, None, None, "campaign", None, due_at, -1.0)
+    return DueRow(number, 1, number, 0, None, "campaign", None, due_at, -1.0)
 
 
 async def test_no_lease_is_resolved_before_what_was_written_down_is_drained() -> None:
