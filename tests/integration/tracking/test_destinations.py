@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,8 +90,9 @@ async def test_the_copy_serves_while_postgres_says_nothing(
     async with TcpProxy(database_url) as proxy, opened(proxy.url) as database:
         proxy.hold_replies()
         found = Destinations(PostgresLinks(database), copies, lambda: False)
-        # On a busy machine the copy may come too late as well; a driver gives up after seconds.
-        await eventually(lambda: _found(found, shop), 4)
+        async with asyncio.timeout(5):
+            # On a busy machine the copy may come too late as well; a driver gives up after seconds.
+            await eventually(lambda: _found(found, shop), 4)
         proxy.pass_all()
         await found.stop()
 
