@@ -68,7 +68,8 @@ async def test_it_starts_when_a_frozen_server_thaws(
     site = make_site(redis_url=mortal_redis.url)
     mortal_redis.freeze()
     worker = site.start("worker")
-    await worker.says("waiting", for_="Redis", level="warning")
+    # Five of these are the time that one try has.
+    await worker.says("waiting", for_="Redis", level="warning", timeout_seconds=20)
     mortal_redis.thaw()
     await worker.ready()
     assert worker.running
