@@ -63,7 +63,12 @@ class Stand:
         connection = await asyncpg.connect(url)
         await connection.execute(_NODE_TABLES)
         await connection.close()
-        return await seed(url, messages)
+        mailed = await seed(url, messages)
+        connection = await asyncpg.connect(url)
+        # An hour after a campaign went out, autovacuum has been there.
+        await connection.execute("VACUUM ANALYZE")
+        await connection.close()
+        return mailed
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[str]:
