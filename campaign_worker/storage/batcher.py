@@ -19,6 +19,9 @@ from metrics import BatchFlushed, Listener
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+MAX_WEIGHT = 16_000_000
+"""Bytes that travel together: a batch has to be through before its statements time out."""
+
 _RACES = 8
 """A batch that loses this many serialization races in a row finds Postgres away."""
 
@@ -30,6 +33,7 @@ class Batcher(Generic[Item, Answer]):
     transaction lost a race, and once when the connection broke: repeating it must be safe. While
     Postgres is away every item is told so. After any other error the batch is halved until the item
     is found that it belongs to: a bad value is RowRefused, a mistake of ours reaches it as it is.
+    `weight` gives an item's bytes, where that may be many: one beyond MAX_WEIGHT travels alone.
     """
 
     def __init__(
@@ -39,11 +43,13 @@ class Batcher(Generic[Item, Answer]):
         listener: Listener,
         *,
         max_size: int = 200,
+        weight: Callable[[Item], int] = lambda _item: 0,
     ) -> None:
         self._name = name
         self._execute = execute
         self._listener = listener
         self._max_size = max_size
+        self._weight = weight
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._flusher: asyncio.Task[None] | None = None
 
@@ -66,11 +72,19 @@ class Batcher(Generic[Item, Answer]):
     async def _flush(self) -> None:
         try:
             while self._waiting:
-                batch = self._waiting[: self._max_size]
-                del self._waiting[: self._max_size]
-                await self._settle_batch(batch)
+                await self._settle_batch(self._next_batch())
         finally:
             self._flusher = None
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        size = weight = 0
+        for item, _ in self._waiting[: self._max_size]:
+            weight += self._weight(item)
+            if size and weight > MAX_WEIGHT:
+                break
+            size += 1
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        return batch
 
     async def _settle_batch(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:

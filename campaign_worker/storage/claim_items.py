@@ -27,6 +27,15 @@ class ClaimItem:
     alone: bool = False
 
 
+def weight_of(item: ClaimItem) -> int:
+    """Give about how many bytes of a mail travel with a claim."""
+    if not isinstance(item.request, InlineRequest):
+        return 0
+    mail = item.request.mail
+    attached = sum(len(one.content) for one in mail.attachments)
+    return len(mail.html or "") + len(mail.text or "") + attached
+
+
 async def ensure_rows(
     connection: PoolConnectionProxy, sql: Statements, items: Sequence[ClaimItem]
 ) -> None:

@@ -16,7 +16,7 @@ from campaign_worker.delivery.settlements import MarkReleased, SettleAnswer, Set
 from campaign_worker.errors import DatabaseAway
 from campaign_worker.storage.batcher import Batcher
 from campaign_worker.storage.claim import Claimer
-from campaign_worker.storage.claim_items import ClaimItem
+from campaign_worker.storage.claim_items import ClaimItem, weight_of
 from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
 from campaign_worker.storage.settle import Settler
@@ -52,12 +52,16 @@ class PostgresLedger:
             static_links=static_links,
             app=app,
         )
-        self._claims: Batcher[ClaimItem, Claim] = Batcher("claim", claimer.execute, listener)
+        self._claims: Batcher[ClaimItem, Claim] = Batcher(
+            "claim", claimer.execute, listener, weight=weight_of
+        )
         settler = Settler(database, normalize=normalize, app=app)
         self._settles: Batcher[Settlement, SettleAnswer] = Batcher(
             "settle", settler.execute, listener
         )
-        self._marks: Batcher[_Mark, bool] = Batcher("mark", self._mark_batch, listener)
+        self._marks: Batcher[_Mark, bool] = Batcher(
+            "mark", self._mark_batch, listener, weight=_weight_of_mark
+        )
         self._orphans: set[asyncio.Task[None]] = set()
 
     async def claim(
@@ -135,6 +139,11 @@ class PostgresLedger:
             *more,
         )
         return {(row["id"], row["token"]) for row in rows}
+
+
+def _weight_of_mark(mark: _Mark) -> int:
+    replayable = mark[3]
+    return 0 if replayable is None else len(replayable.request)
 
 
 async def _bounded(waiting: Awaitable[None], deadline: Deadline) -> None:

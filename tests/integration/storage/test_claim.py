@@ -17,7 +17,7 @@ from campaign_worker.delivery.claims import (
     Missing,
     NotYet,
 )
-from campaign_worker.delivery.model import Template
+from campaign_worker.delivery.model import Attachment, Template
 from campaign_worker.delivery.requests import CampaignRequest
 from campaign_worker.delivery.settlements import (
     FailReason,
@@ -29,7 +29,10 @@ from campaign_worker.delivery.settlements import (
 from campaign_worker.mail.compose import normalize
 from campaign_worker.storage.claim import Claimer
 from campaign_worker.storage.claim_items import ClaimItem
+from campaign_worker.storage.ledger import PostgresLedger
 from campaign_worker.storage.templates import Loaded
+from metrics import BatchFlushed, Event
+from shutdown import Deadline
 from tests.integration.storage.kit import JOB, LEASE_SECONDS, Seeded, World, inline
 from tests.support import eventually
 
@@ -383,3 +386,23 @@ async def test_a_claim_whose_asker_is_gone_is_released(world: World) -> None:
     assert (row["state"], row["attempts"], row["deaths"]) == ("scheduled", 0, 0)
     assert row["claimed_at"] is not None, "the claim had been committed"
     await world.claimed(request)
+
+
+async def test_large_mails_travel_a_few_at_a_time(world: World) -> None:
+    sizes: list[int] = []
+
+    class Listener:
+        def on_event(self, event: Event) -> None:
+            if isinstance(event, BatchFlushed) and event.statement == "claim":
+                sizes.append(event.size)
+
+    ledger = PostgresLedger(
+        world.database, lease_seconds=LEASE_SECONDS, normalize=normalize, listener=Listener()
+    )
+    attached = (Attachment("f", bytes(3_000_000), "a/b"), Attachment("g", bytes(3_000_000), "a/b"))
+    claims = await asyncio.gather(
+        *(ledger.claim(inline(key, attachments=attached), key, JOB) for key in "abcde")
+    )
+    assert [type(claim) for claim in claims] == [Claimed] * 5
+    assert sizes == [2, 2, 1]
+    await ledger.close(Deadline.after(2))

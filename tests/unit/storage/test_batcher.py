@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from campaign_worker.errors import DatabaseAway, RowRefused
-from campaign_worker.storage.batcher import Batcher
+from campaign_worker.storage.batcher import MAX_WEIGHT, Batcher
 from metrics import BatchFlushed, Event
 
 
@@ -67,6 +67,15 @@ async def test_a_batch_has_a_largest_size() -> None:
     batcher = batcher_over(postgres, max_size=4)
     await asyncio.gather(*(batcher.submit(n) for n in range(10)))
     assert postgres.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+async def test_a_batch_has_a_largest_weight_and_at_least_one_item() -> None:
+    postgres = Postgres()
+    half = MAX_WEIGHT // 2
+    weights = {0: half, 1: half, 2: 1, 3: 5 * MAX_WEIGHT, 4: 0, 5: MAX_WEIGHT, 6: 1}
+    batcher = Batcher("test", postgres.execute, Heard(), weight=weights.__getitem__)
+    await asyncio.gather(*map(batcher.submit, weights))
+    assert postgres.batches == [[0, 1], [2], [3], [4, 5], [6]]
 
 
 @pytest.mark.parametrize(
