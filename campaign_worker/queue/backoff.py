@@ -8,6 +8,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from campaign_worker.errors import SettingsError
+from campaign_worker.queue.jobopts import bounded
 
 if TYPE_CHECKING:
     from campaign_worker.queue.job import Job
@@ -19,19 +20,21 @@ async def backoff_delay(
 ) -> int | None:
     """Milliseconds to wait; 0 means at once, None means that the strategy gives the job up (-1).
 
-    Raises SettingsError for a backoff type that nobody provides, and what a custom strategy raises.
+    Raises SettingsError for a backoff type that nobody provides and for what is no number, and what
+    a custom strategy raises.
     """
     backoff = normalize(job.opts.get("backoff"))
     if backoff is None:
         return 0
     attempt = job.attempts_made + 1
     kind = backoff.get("type")
-    if kind in {"fixed", "exponential"}:
-        delay = float(backoff.get("delay") or 0)
+    # No set: a foreign one may not be hashable.
+    if kind in ("fixed", "exponential"):
+        delay = _number(backoff, "delay")
         if kind == "exponential":
             # Rounding half up, as JavaScript does.
             delay = math.floor(2 ** min(attempt - 1, 60) * delay + 0.5)
-        return _jittered(delay, float(backoff.get("jitter") or 0))
+        return _jittered(delay, _number(backoff, "jitter"))
     if strategy is None:
         raise SettingsError("settings.backoffStrategy", f"no strategy for backoff {kind!r}")
     result = strategy(attempt, str(kind), error, job)
@@ -49,6 +52,13 @@ def normalize(backoff: Any) -> dict[str, Any] | None:
     if isinstance(backoff, int | float):
         return {"type": "fixed", "delay": backoff} if math.isfinite(backoff) else None
     return backoff if isinstance(backoff, dict) else None
+
+
+def _number(backoff: dict[str, Any], name: str) -> float:
+    try:
+        return bounded(float(backoff.get(name) or 0))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SettingsError(f"backoff.{name}", "is no number") from error
 
 
 def _jittered(delay: float, jitter: float) -> int:

@@ -33,11 +33,6 @@ class Intake:
         """True while nothing forbids claiming."""
         return not (self.quiet or self.paused or self._holds)
 
-    @property
-    def holds(self) -> frozenset[str]:
-        """The reasons for which claiming is held at present."""
-        return frozenset(self._holds)
-
     def hold(self, reason: str) -> bool:
         """Forbid claiming for `reason`; True if it was not forbidden for it before."""
         new = reason not in self._holds

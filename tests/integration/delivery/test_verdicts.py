@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from campaign_worker.assembly import _backoff_seconds
 from campaign_worker.delivery.model import Accepted, Refusal
 from campaign_worker.errors import SmtpLost, SmtpPhase, SmtpRefused
 from campaign_worker.mail.compose import ComposerOptions, MailComposer
@@ -189,6 +190,28 @@ async def test_a_backoff_beyond_all_reason_is_cut_rather_than_refused(
         ending = await bench.run((await bench.world.campaign()).request())
         assert isinstance(ending, Failed)
         assert ending.delay_ms == 31_622_400_000
+
+
+@pytest.mark.parametrize(
+    "backoff",
+    [
+        {"type": "fixed", "delay": "soon"},
+        {"type": "exponential", "delay": [1]},
+        {"type": "fixed", "delay": float("inf")},
+        {"type": "fixed", "delay": 10**400},
+        {"type": "fixed", "delay": 5, "jitter": "some"},
+        {"type": ["fixed"], "delay": 5},
+    ],
+    ids=["word", "list", "infinity", "huge", "jitter", "type"],
+)
+async def test_a_backoff_that_is_none_keeps_no_mail_back(
+    bench: Bench, backoff: dict[str, Any]
+) -> None:
+    bench.processor._options = dataclasses.replace(bench.options, backoff_seconds=_backoff_seconds)
+    campaign = await bench.world.campaign()
+    job = job_of(campaign.request(), opts={"attempts": 3, "backoff": backoff})
+    assert isinstance(await bench.run(job), Completed)
+    assert await bench.world.counts(campaign) == {"sent": 1}
 
 
 @pytest.mark.parametrize("data", ["9" * 5000, "[" * 3000 + "]" * 3000], ids=["digits", "depth"])
