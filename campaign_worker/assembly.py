@@ -105,9 +105,8 @@ class Parts:
         )
         self.leases = Leases(self.ledger, lease_seconds=settings.lease_seconds)
         self.transports = self._build_transports()
-        self.breakers = Breakers(
-            self.transports, listener, pause_seconds=settings.bounce_pause_seconds
-        )
+        rest_seconds = settings.bounce_pause_seconds
+        self.breakers = Breakers(self.transports, listener, pause_seconds=rest_seconds)
         self.gate = IntakeGate(
             probe_database=self._probe_database,
             probe_transports={
