@@ -52,7 +52,8 @@ class Scheduler:
     async def add(self, step: NextStep, job: JobView) -> None:
         """Add the follow-up's job beside the job of the step before it.
 
-        While a server is away nothing is added: the row is there, and the reconciler adds the job.
+        While a server is away nothing is added, and nothing whose options cannot be inherited: the
+        row is there, and the reconciler adds the job.
         """
         follow_up = mail_job(
             step.campaign_id,
@@ -65,6 +66,9 @@ class Scheduler:
             await self._queue_of(job.queue_name).add(follow_up)
         except Away:
             log.warning("follow-up left to the reconciler", follow_up=follow_up.id)
+        except Exception:
+            # Options that the app's BullMQ takes and ours refuses: the mail before has gone out.
+            log.exception("follow-up left to the reconciler", follow_up=follow_up.id)
 
     def sweep(self) -> QueueSweep:
         """Begin a look over the queues."""

@@ -14,7 +14,7 @@ import redis.asyncio
 from campaign_worker.delivery.payload import parse
 from campaign_worker.delivery.reconciler import Reconciler
 from campaign_worker.delivery.restoring import Restoring
-from campaign_worker.delivery.settlements import MarkReleased
+from campaign_worker.delivery.settlements import MarkReleased, NextStep
 from campaign_worker.jobs import MailQueue, QueueEpochs
 from campaign_worker.queue.aside import LOOK
 from campaign_worker.queue.keys import QueueKeys
@@ -25,6 +25,7 @@ from campaign_worker.sequence.jobs import mail_job
 from campaign_worker.sequence.scheduler import Scheduler
 from campaign_worker.storage.recovery import whole_rows
 from metrics import Event, RowsReconciled
+from tests.integration.delivery.kit import Job
 from tests.integration.storage.kit import Seeded, World, inline, world_of
 from tests.support import eventually
 
@@ -338,3 +339,17 @@ async def test_large_mails_of_jobs_that_are_lost_are_not_all_in_hand_at_once(yar
     # Each is there several times while it becomes a job: as JSON, as a mail, as JSON again.
     assert lost < mails * size
     assert alive < size
+
+
+@pytest.mark.parametrize("opts", [{"priority": -1}, {"priority": 2**21}, {"attempts": 10**30}])
+async def test_a_follow_up_whose_job_cannot_be_like_the_one_before_is_left_to_the_reconciler(
+    yard: Yard, opts: dict[str, Any]
+) -> None:
+    """Version 4 takes options that 6 refuses; the mail before it has gone out all the same."""
+    campaign = await yard.rows(1)
+    (recipient,) = campaign.recipients
+    before = Job({}, queue_name=QUEUE, opts=opts)
+    await yard.scheduler.add(NextStep(campaign.id, recipient, 1, 0.0), before)
+    assert sum((await yard.queue.counts()).values()) == 0
+    await yard.scheduler.add(NextStep(campaign.id, recipient, 1, 0.0), Job({}, queue_name=QUEUE))
+    assert (await yard.queue.counts())["waiting"] == 1
