@@ -23,7 +23,7 @@ from campaign_worker.tracking.events import Secured
 from campaign_worker.tracking.recorder import Bounds, Recorder
 from shutdown import Deadline
 from tests.fixtures.proxy import TcpProxy
-from tests.integration.storage.kit import world_of
+from tests.integration.storage.kit import opened, world_of
 from tests.integration.tracking.kit import LONG_AFTER, Heard, Sent, Tracked, event
 from tests.support import eventually
 
@@ -179,6 +179,26 @@ async def test_two_drains_beside_each_other_and_one_more_give_each_event_once(
         "unique_click": 1,
     }
     await tracked.assert_true()
+
+
+async def test_a_drain_takes_nothing_out_of_the_stream_before_postgres_has_it(
+    tracked: Tracked, database_url: str, redis_url: str, prefix: str
+) -> None:
+    sent = await tracked.sent()
+    async with (
+        bench_of(tracked, redis_url, prefix) as bench,
+        TcpProxy(database_url) as proxy,
+        opened(proxy.url) as database,
+    ):
+        await bench.stream.put([event(sent), event(sent)])
+        proxy.refuse()
+        drain = StreamDrain("events", bench.stream, PostgresEvents(database, TIMING), bench.heard)
+        with pytest.raises(DatabaseAway):
+            await drain.run()
+        assert await bench.streamed() == 2
+        assert await bench.drain().run() == 2
+        assert await bench.streamed() == 0
+    assert await tracked.counts(sent) == {"open": 2, "unique_open": 1}
 
 
 async def test_an_entry_of_another_version_is_left_to_whoever_wrote_it(

@@ -354,6 +354,21 @@ async def test_claims_wait_for_a_redis_that_may_hold_unsubscribes_and_not_for_on
         await redis_client.delete(unsubscribes_key(prefix))
 
 
+async def test_whoever_tracks_drains_what_waits_in_redis_by_itself(
+    site: Site, tracked: Tracked, prefix: str, redis_client: Any
+) -> None:
+    sent = await tracked.sent()
+    stream = RedisStream(redis_client, unsubscribes_key(prefix))
+    await stream.put([event(sent, EventKind.UNSUBSCRIBE)])
+    await site.parts.start()
+    await eventually(lambda: unsubscribed(tracked.world, sent))
+    await eventually(lambda: _empty(stream))
+
+
+async def _empty(stream: RedisStream) -> bool:
+    return not await stream.page("-", 1)
+
+
 async def _drained(site: Site) -> bool:
     try:
         await site.parts.drain_unsubscribes()
