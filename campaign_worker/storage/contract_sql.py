@@ -52,9 +52,13 @@ class ContractSql:
 
 
 def refuses_a_row(error: Exception) -> bool:
-    """Whether a table refuses what is written to it: a value, or a trigger that raises."""
+    """Whether a table refuses what is written to it: a value, or a trigger that raises or dawdles.
+
+    What takes too long is refused as well: nobody knows that it would ever end.
+    """
     raised = (getattr(error, "sqlstate", None) or "").startswith(_RAISED)
-    return raised or fault_of(error) is Fault.DATA
+    slow = isinstance(error, asyncpg.QueryCanceledError)
+    return raised or slow or fault_of(error) is Fault.DATA
 
 
 def said(error: Exception) -> str:

@@ -5,6 +5,7 @@ Each method is one or more short transactions; several replicas may do it at onc
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ Key = TypeVar("Key")
 
 _PAGE = 500
 _AGAIN_SECONDS = 60.0
+_ONE_BY_ONE_SECONDS = 5.0
+"""Rows of ours are held meanwhile."""
 
 
 class ContractUpkeep:
@@ -42,19 +45,18 @@ class ContractUpkeep:
             return 0
 
     async def _tell_untold(self) -> int:
-        told = 0
+        told, until = 0, time.monotonic() + _ONE_BY_ONE_SECONDS
         while True:
             async with self._database.transaction() as connection:
                 rows = await connection.fetch(
                     self._database.sql["contract_lock_unwritten"], _PAGE, _AGAIN_SECONDS
                 )
                 ids = [row["id"] for row in rows]
-                if not await self._told(connection, ids):
-                    for row_id in ids:
-                        told += await self._tell_one(connection, row_id)
-                else:
+                if await self._told(connection, ids):
                     told += len(ids)
-            if len(ids) < _PAGE:
+                else:
+                    told += await self._tell_one_by_one(connection, ids, until)
+            if len(ids) < _PAGE or time.monotonic() > until:
                 return told
 
     async def tell_counts(self) -> int:
@@ -91,31 +93,30 @@ class ContractUpkeep:
         keys: Sequence[Key],
         refused: set[Key] | None = None,
     ) -> int:
-        """Do this for all of them in a transaction, or for all but one that is refused; how many.
+        """Do this for all of them in a transaction, or for all but those refused; for how many.
 
-        `refused` takes in which one was.
+        `refused` takes in which ones were. What takes too long is left to the next look.
         """
-        if not keys:
-            return 0
-        try:
-            async with self._database.transaction() as connection:
-                await work(connection, keys)
-        except asyncpg.LockNotAvailableError:
-            log.warning("the app holds its rows; it is told later")
-            return 0
-        except (asyncpg.PostgresError, asyncpg.DataError) as error:
-            if not refuses_a_row(error):
-                raise
-            if len(keys) == 1:
-                self._complain(work.__name__, error)
+        done, until = 0, time.monotonic() + _ONE_BY_ONE_SECONDS
+        parts = [keys] if keys else []
+        while parts and time.monotonic() < until:
+            part = parts.pop()
+            try:
+                async with self._database.transaction() as connection:
+                    await _unless_refused(work(connection, part))
+                done += len(part)
+            except asyncpg.LockNotAvailableError:
+                log.warning("the app holds its rows; it is told later")
+                break
+            except _RefusedError as error:
+                middle = len(part) // 2
+                if middle:
+                    parts += [part[middle:], part[:middle]]
+                    continue
+                self._complain(work.__name__, error.by)
                 if refused is not None:
-                    refused.update(keys)
-                return 0
-            middle = len(keys) // 2
-            return await self._all_but_refused(
-                work, keys[:middle], refused
-            ) + await self._all_but_refused(work, keys[middle:], refused)
-        return len(keys)
+                    refused.update(part)
+        return done
 
     def _complain(self, work: str, error: Exception) -> None:
         """Say it once, not every few seconds; without the row, which may be an address."""
@@ -142,8 +143,16 @@ class ContractUpkeep:
         await attempt.commit()
         return True
 
-    async def _tell_one(self, connection: PoolConnectionProxy, row_id: int) -> int:
-        return int(await self._told(connection, [row_id]))
+    async def _tell_one_by_one(
+        self, connection: PoolConnectionProxy, ids: list[int], until: float
+    ) -> int:
+        """Tell these, each alone; the rest at the next look, once the time is over."""
+        told = 0
+        for row_id in ids:
+            told += await self._told(connection, [row_id])
+            if time.monotonic() > until:
+                break
+        return told
 
     async def _put_aside(
         self, connection: PoolConnectionProxy, row_id: int, error: asyncpg.PostgresError
@@ -151,3 +160,20 @@ class ContractUpkeep:
         problem = said(error)
         log.error("the app's tables refuse an ending", row=row_id, problem=problem)
         await connection.execute(self._database.sql["contract_unwritable"], row_id, problem[:500])
+
+
+class _RefusedError(Exception):
+    """Ends a transaction as what it is, where a statement that takes long is no Postgres away."""
+
+    def __init__(self, by: Exception) -> None:
+        super().__init__(str(by))
+        self.by = by
+
+
+async def _unless_refused(work: Awaitable[object]) -> None:
+    try:
+        await work
+    except (asyncpg.PostgresError, asyncpg.DataError) as error:
+        if refuses_a_row(error):
+            raise _RefusedError(error) from error
+        raise

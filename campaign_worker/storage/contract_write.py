@@ -21,8 +21,9 @@ from campaign_worker.storage.contract_sql import ContractSql, refuses_a_row, sai
 
 log = structlog.get_logger(__name__)
 
-_PATIENCE = "1s"
-"""How long our own rows wait for one of the app's that its transaction holds (lock_timeout)."""
+_PATIENCE = ("1s", "2s")
+"""How long our rows wait for one of the app's that its transaction holds (lock_timeout), and for a
+statement of the contract (statement_timeout)."""
 
 
 class ContractWrite:
@@ -66,7 +67,7 @@ class ContractWrite:
     async def tell_all(self, connection: PoolConnectionProxy, message_ids: Sequence[int]) -> None:
         """Tell what is untold of these messages. Raises what the app's tables say."""
         rows = await connection.fetch(
-            self._sql["contract_take_unwritten"], sorted(message_ids), _PATIENCE
+            self._sql["contract_take_unwritten"], sorted(message_ids), *_PATIENCE
         )
         campaigns = sorted({row["campaign_id"] for row in rows if row["campaign_id"] is not None})
         # Our counts first: every writer of an app's campaign holds them before its rows.
@@ -80,14 +81,14 @@ class ContractWrite:
     ) -> None:
         """Tell the counts of campaigns, by our ids. Raises what the app's tables say."""
         # Settles wait for the counts that are held here.
-        await connection.fetch(self._sql["contract_patience"], _PATIENCE)
+        await connection.fetch(self._sql["contract_patience"], *_PATIENCE)
         await self._tell_counts(connection, await self._lock_counts(connection, campaigns))
 
     async def tell_suppressions(
         self, connection: PoolConnectionProxy, addresses: Sequence[str]
     ) -> None:
         """Tell which of these are suppressed here. Raises what the app's tables say."""
-        await connection.fetch(self._sql["contract_patience"], _PATIENCE)
+        await connection.fetch(self._sql["contract_patience"], *_PATIENCE)
         rows = await connection.fetch(self._sql["contract_take_suppressions"], list(addresses))
         taken = [row["address"] for row in rows]
         rows = await connection.fetch(self._sql["contract_read_suppressions"], taken)

@@ -64,6 +64,12 @@ PICKY = {
 }
 
 
+DAWDLE = """
+CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+"""
+
+
 @pytest.mark.parametrize("how", PICKY)
 async def test_a_row_that_the_app_refuses_keeps_no_other_from_being_told(
     prisma_place: Place, how: str
@@ -199,6 +205,23 @@ async def test_counts_that_the_app_refuses_keep_no_other_from_being_told(
     assert [await place.app.counts(one) for one in campaigns] == [(1, 0), (0, 0), (1, 0)]
 
 
+async def test_counts_that_take_the_app_too_long_keep_no_other_from_being_told(
+    drizzle_place: Place,
+) -> None:
+    place = drizzle_place
+    campaigns = [await place.app.campaign(1) for _ in range(2)]
+    for campaign in campaigns:
+        await place.request(campaign)
+    await place.raw.execute(
+        DAWDLE
+        + "CREATE TRIGGER slow BEFORE UPDATE ON mail_campaigns FOR EACH ROW"
+        + f" WHEN (NEW.id = {campaigns[1].id}) EXECUTE FUNCTION dawdle()"
+    )
+    await place.raw.execute("UPDATE campaign_worker.campaign_counts SET sent_count = 1")
+    assert await ContractUpkeep(place.database, place.tables).tell_counts() == 1
+    assert [await place.app.counts(one) for one in campaigns] == [(1, 0), (0, 0)]
+
+
 async def test_a_settle_waits_for_no_counts_whose_telling_waits_for_the_app(
     drizzle_place: Place,
 ) -> None:
@@ -240,3 +263,20 @@ async def test_a_campaign_that_cannot_be_read_keeps_no_other_from_going_on(
     await ContractUpkeep(place.database, place.tables).look_at_resting()
     running = "SELECT count(*) FROM $.campaigns WHERE status = 'running'"
     assert await place.ours(running) == 2
+
+
+async def test_our_rows_wait_for_no_slow_statement_of_the_app(prisma_place: Place) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(3)
+    claims = [await place.claim(await place.request(campaign, index)) for index in range(3)]
+    await place.raw.execute(
+        DAWDLE + 'CREATE TRIGGER slow BEFORE UPDATE ON "Recipient" FOR EACH ROW'
+        f""" WHEN (NEW."id" = '{campaign.recipients[1]}') EXECUTE FUNCTION dawdle()"""
+    )
+    await asyncio.wait_for(asyncio.gather(*map(place.end, claims)), 9)
+    assert await place.ours("SELECT count(*) FROM $.messages WHERE state = 'sent'") == 3
+    upkeep = ContractUpkeep(place.database, place.tables)
+    assert await upkeep.tell_untold() == 2
+    assert await place.app.statuses(campaign) == {"SENT": 2, "PENDING": 1}
+    problem = "SELECT problem FROM $.contract_unwritten"
+    assert "statement timeout" in await place.ours(problem)
+    assert place.broken == []
