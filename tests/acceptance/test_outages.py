@@ -16,6 +16,8 @@ from campaign_worker.embedded.smtp_server import SmtpSink
 from tests.acceptance.evidence import flawless
 from tests.acceptance.process import WorkerProcess
 from tests.acceptance.site import Campaign, Site, SiteMaker
+from tests.fixtures.failover import SETTINGS, Pair
+from tests.fixtures.proxy import TcpProxy
 from tests.support import eventually
 
 MAILS = 150
@@ -67,6 +69,28 @@ async def test_jobs_that_come_while_postgres_is_away_go_back_and_spend_no_attemp
     verdict = await site.finished(campaign)
     assert verdict == flawless(30)
     assert verdict.started_twice > 0, "no job had met the outage"
+
+
+async def test_a_redis_that_fails_over_in_mid_run_costs_nothing(
+    make_site: SiteMaker, own_redis: Callable[..., Awaitable[RedisServer]]
+) -> None:
+    new, old = await own_redis(settings=SETTINGS), await own_redis(settings=SETTINGS)
+    async with TcpProxy(old.url) as name:
+        # The first follow-ups meet connections to the old primary: the reconciler adds their jobs.
+        reconciler = {"RECONCILE_INTERVAL_SECONDS": "0.3", "RECONCILE_OVERDUE_SECONDS": "0"}
+        site = make_site(redis_url=name.url, env=reconciler)
+        campaign = await site.campaign(20, follow_up_seconds=0)
+        worker = await site.ready("worker", LOCK_DURATION_MS="2000")
+        site.sink.hold()
+        await site.add(campaign)
+        await site.sink.wait_at_dot(1)
+        await Pair(old, new, name).fail_over()
+        # For longer than their locks would last where they were.
+        await lasting(2.5)
+        site.sink.release()
+        verdict = await site.finished(campaign)
+        assert (verdict, verdict.started_twice) == (flawless(40), 0)
+        await worker.kill()
 
 
 async def test_redis_restarted_in_mid_run_costs_nothing(

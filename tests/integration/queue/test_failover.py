@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from campaign_worker.embedded.redis import RedisServer
 from campaign_worker.errors import RedisAway
 from campaign_worker.queue import AbortSignal, ConnectionSpec, Job, Producer, Worker
+from tests.fixtures.failover import SETTINGS, Pair
 from tests.integration.queue.cluster import MakeRedis
 from tests.integration.queue.conftest import QUEUE, Events, Inspector
 from tests.integration.queue.test_servers import PROGRAMS
@@ -22,50 +21,26 @@ from tests.support import TcpProxy, eventually
 LOCK_MS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two servers behind one name."""
-
-    old: RedisServer
-    new: RedisServer
-    name: TcpProxy
-    queue: Inspector
-
-    async def fail_over(self) -> None:
-        """Promote the replica. The old primary lives on, and whoever is connected to it stays."""
-        old, new = (
-            redis.asyncio.Redis.from_url(each.url, decode_responses=True)
-            for each in (self.old, self.new)
-        )
-        try:
-            await new.slaveof("127.0.0.1", self.old.port)
-            await eventually(lambda: _synced(new))
-            await new.slaveof()
-            await old.slaveof("127.0.0.1", self.new.port)
-        finally:
-            await old.aclose()
-            await new.aclose()
-        self.name.turn_to(self.new.url)
-
-
-async def _synced(client: redis.asyncio.Redis) -> bool:
-    return bool((await client.info("replication"))["master_link_status"] == "up")
-
-
 @pytest.fixture(params=list(PROGRAMS.values()), ids=list(PROGRAMS))
 async def pair(request: pytest.FixtureRequest, own_redis: MakeRedis) -> AsyncIterator[Pair]:
-    options = {"settings": {"repl-diskless-sync-delay": "0"}, "program": request.param}
-    # They end in the other order: a primary would wait for its replica.
+    options = {"settings": SETTINGS, "program": request.param}
+    # They end in the other order.
     new = await own_redis(**options)
     old = await own_redis(**options)
-    client = redis.asyncio.Redis.from_url(new.url, decode_responses=True)
     async with TcpProxy(old.url) as name:
-        yield Pair(old, new, name, Inspector(client, "bull"))
+        yield Pair(old, new, name)
+
+
+@pytest.fixture
+async def queue(pair: Pair) -> AsyncIterator[Inspector]:
+    """Return the queue as the new primary has it."""
+    client = redis.asyncio.Redis.from_url(pair.new.url, decode_responses=True)
+    yield Inspector(client, "bull")
     await client.aclose()
 
 
 async def test_a_worker_keeps_its_locks_and_wakes_at_once_where_its_queue_has_gone(
-    pair: Pair,
+    pair: Pair, queue: Inspector
 ) -> None:
     signals: list[AbortSignal] = []
     picked: dict[str, float] = {}
@@ -88,14 +63,14 @@ async def test_a_worker_keeps_its_locks_and_wakes_at_once_where_its_queue_has_go
         later = time.monotonic() + 2 * LOCK_MS / 1000
         await eventually(lambda: time.monotonic() > later)
         assert signals[0].reason is None
-        assert await pair.queue.lock("long") is not None
+        assert await queue.lock("long") is not None
         go.set()
-        await eventually(lambda: _has(pair.queue, completed=1), 10)
-        assert (await pair.queue.job("long"))["ats"] == "1"
+        await eventually(lambda: _has(queue, completed=1), 10)
+        assert (await queue.job("long"))["ats"] == "1"
 
-        await eventually(lambda: _blocked(pair.queue), says="it waits at the new primary")
+        await eventually(lambda: _blocked(queue), says="it waits at the new primary")
         added = time.monotonic()
-        await pair.queue.producer.add("mail", {}, job_id="next")
+        await queue.producer.add("mail", {}, job_id="next")
         await eventually(lambda: "next" in picked)
         assert picked["next"] - added < 1
     finally:
@@ -105,7 +80,7 @@ async def test_a_worker_keeps_its_locks_and_wakes_at_once_where_its_queue_has_go
 
 
 async def test_what_refuses_writes_because_it_was_demoted_is_left_for_the_new_primary(
-    pair: Pair,
+    pair: Pair, queue: Inspector
 ) -> None:
     client = ConnectionSpec.of(pair.name.url).client(socket_timeout=5)
     producer = Producer(client, QUEUE)
@@ -115,7 +90,7 @@ async def test_what_refuses_writes_because_it_was_demoted_is_left_for_the_new_pr
         with pytest.raises(RedisAway):
             await producer.add("mail", {}, job_id="after")
         await producer.add("mail", {}, job_id="after")
-        assert await pair.queue.counts() == {"waiting": 2}
+        assert await queue.counts() == {"waiting": 2}
     finally:
         await client.aclose()
 
