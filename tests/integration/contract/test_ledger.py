@@ -31,9 +31,11 @@ from campaign_worker.delivery.settlements import (
     Settled,
     Settlement,
 )
+from campaign_worker.errors import RowRefused
 from campaign_worker.storage.contract_tables import AppTables
 from tests.integration.contract.apps import PRISMA_CONTRACT, Drizzle, Prisma
 from tests.integration.contract.kit import Place
+from tests.integration.storage.kit import opened
 
 SENT = {Prisma: "SENT", Drizzle: "delivered"}
 OPEN = {Prisma: "PENDING", Drizzle: "queued"}
@@ -385,6 +387,26 @@ async def test_data_of_the_app_that_we_cannot_read_are_one_mail_s_fault(
     claims = await asyncio.gather(*map(place.claim, requests))
     kinds = [type(one.content) for one in claims if isinstance(one, Claimed)]
     assert kinds == [Unreadable, CampaignContent]
+
+
+async def test_data_of_the_app_that_are_beyond_a_limit_of_postgres_are_one_mail_s_fault(
+    drizzle: Drizzle, database_url: str
+) -> None:
+    campaign = await drizzle.campaign(2)
+    await drizzle.raw.execute(
+        "UPDATE campaign_contacts SET attributes = $1::jsonb WHERE contact_id = $2",
+        f'{{"a": {"[" * 3000 + "]" * 3000}}}',
+        int(campaign.recipients[0]),
+    )
+    # As for an app whose own login may nest deeper.
+    name = await drizzle.raw.fetchval("SELECT current_database()")
+    await drizzle.raw.execute(f"ALTER DATABASE {name} SET max_stack_depth = '300kB'")
+    async with opened(database_url) as database:
+        place = Place(drizzle, database)
+        found = await asyncio.gather(
+            *(place.request(campaign, index) for index in range(2)), return_exceptions=True
+        )
+    assert [type(one) for one in found] == [RowRefused, CampaignRequest]
 
 
 async def test_an_address_is_suppressed_whatever_spelling_of_its_domain_the_app_keeps(

@@ -33,6 +33,8 @@ MEANINGS: list[tuple[Exception, Fault]] = [
     (asyncpg.InvalidPasswordError("x"), Fault.CREDENTIALS),
     (asyncpg.InvalidCatalogNameError("x"), Fault.CREDENTIALS),
     (asyncpg.InsufficientPrivilegeError("x"), Fault.CREDENTIALS),
+    (asyncpg.StatementTooComplexError("x"), Fault.DATA),
+    (asyncpg.ProgramLimitExceededError("x"), Fault.DATA),
     (asyncpg.UndefinedTableError("x"), Fault.OURS),
     (asyncpg.PostgresSyntaxError("x"), Fault.OURS),
     (KeyError("x"), Fault.OURS),
