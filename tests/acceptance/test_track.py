@@ -124,6 +124,27 @@ async def test_it_starts_without_postgres_and_gives_it_later_what_it_was_asked(
     assert await worker.ended() == 0
 
 
+async def test_a_stop_gives_to_redis_what_is_in_memory_only(
+    make_site: SiteMaker, database_url: str, redis_url: str
+) -> None:
+    async with TcpProxy(database_url) as postgres, TcpProxy(redis_url) as redis_proxy:
+        site = make_site(database_url=database_url, secrets=(SECRET,), env=KEYS)
+        mailed = await seed(database_url, 1)
+        away = {"DATABASE_URL": postgres.url, "REDIS_URL": redis_proxy.url}
+        worker = await site.ready("tracker", command="track", **away)
+        for proxy in (postgres, redis_proxy):
+            proxy.refuse()
+        assert await asked(worker, URLS.open(mailed.messages[0])) == 200
+        worker.send(signal.SIGTERM)
+        await worker.says("stopping")
+        redis_proxy.pass_all()
+        assert await worker.ended() == 0
+    (words,) = worker.records("tracker stopped")
+    assert words["kept"] == 0
+    await site.ready("next", command="track")
+    await eventually(lambda: _has(site, mailed, 1), 10)
+
+
 async def test_whoever_clicks_as_soon_as_it_is_ready_is_led_on(
     make_site: SiteMaker, database_url: str
 ) -> None:
