@@ -34,7 +34,7 @@ _AWAY_CLASSES = ("08", "53", "57", "58")
 _AWAY_CODES = ("25006",)  # read_only_sql_transaction: a standby answers during a failover
 # 25P03: we stood still in the middle of a transaction, and the server ended it.
 _AGAIN_CODES = ("40001", "40P01", "55P03", "25P03")
-# 54 is a limit of Postgres that a value exceeds: JSON nested too deeply, a key too long for an index.
+# 54: a limit of Postgres that a value exceeds, as JSON that is nested too deeply.
 _DATA_CLASSES = ("22", "23", "54")
 _CREDENTIAL_CODES = ("28000", "28P01", "3D000", "42501")
 
