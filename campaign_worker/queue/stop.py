@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from campaign_worker.queue.abort import AbortReason
 from campaign_worker.queue.active import ActiveJob, Phase
-from shutdown import Deadline
+from shutdown import Deadline, end
 
 if TYPE_CHECKING:
     from campaign_worker.queue.engine import Engine
@@ -89,14 +89,23 @@ class Stopper:
     async def close(self, deadline: Deadline | None) -> None:
         """Do all of it; without a deadline only processors may take their time."""
         self.quiet()
-        patience = _FORCED_INTAKE_SECONDS if self.forced.is_set() else _INTAKE_SECONDS
-        await self.settle_intake(_within(deadline, patience))
+        await self._settle_patiently(deadline)
         await self._drain_patiently(deadline)
         if self.active():
             self.abort(AbortReason.SHUTDOWN)
             await self.hand_back(_within(deadline, _HAND_BACK_SECONDS))
         # A deadline that is over still leaves the moment that sockets and a thread need.
         await self._engine.stop(Deadline.after(_TEARDOWN_SECONDS))
+
+    async def _settle_patiently(self, deadline: Deadline | None) -> None:
+        """Settle the intake; a force that comes meanwhile leaves it a second."""
+        settling = asyncio.create_task(self.settle_intake(_within(deadline, _INTAKE_SECONDS)))
+        forced = asyncio.create_task(self.forced.wait())
+        try:
+            await asyncio.wait({settling, forced}, return_when="FIRST_COMPLETED")
+            await asyncio.wait({settling}, timeout=_FORCED_INTAKE_SECONDS)
+        finally:
+            await end(settling, forced)
 
     async def _drain_patiently(self, deadline: Deadline | None) -> None:
         """Wait for active jobs until the deadline's reserve, force, or a Redis that stays away."""

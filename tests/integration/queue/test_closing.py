@@ -145,6 +145,29 @@ async def test_a_limit_keeps_no_worker_from_closing(
     assert await queue.counts() == {"completed": 1, "waiting": 2}
 
 
+async def test_a_forced_close_hurries_one_that_waits_for_a_claim(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    async def process(_job: Job, _token: str) -> None:
+        return None
+
+    async with TcpProxy(redis_url) as proxy:
+        worker = start_worker(process, connection=proxy.url)
+        await eventually(lambda: worker.last_claim_monotonic)
+        worker.hold("test")
+        await queue.add(1)
+        proxy.drop_replies()
+        worker.release("test")
+        await eventually(lambda: _has(queue, active=1))
+        began = time.monotonic()
+        patient = asyncio.create_task(worker.close())
+        await eventually(lambda: worker._engine.intake.quiet)
+        await worker.close(force=True)
+        await patient
+        # Its reply would be waited for as long as for any, five seconds.
+        assert time.monotonic() - began < 4
+
+
 @pytest.mark.parametrize("force", [False, True])
 async def test_a_worker_that_never_reached_redis_closes(prefix: str, *, force: bool) -> None:
     async def process(job: Job, token: str) -> None:
