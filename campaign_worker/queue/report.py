@@ -55,6 +55,11 @@ class Reporter:
         if self._metrics is not None:
             self._metrics.on_event(JobEnded(self._queue, job.name, outcome, seconds))
 
+    def stranded(self, job: Job) -> None:
+        """Say that a job which never started here could not go back either: it stays active."""
+        self._tell(JobClaimed(self._queue, job.name))
+        self.ended(job, "abandoned", 0.0)
+
     def handed_back(self, reason: str) -> None:
         """Say that a job went back to the head of the queue."""
         self._tell(JobHandedBack(self._queue, reason))

@@ -145,6 +145,9 @@ class Slots:
         try:
             move = GiveBack("not started")
             self._report_result(await self._finish(active, move), move)
+        except asyncio.CancelledError:
+            self._report.stranded(active.job)
+            raise
         finally:
             self._locks.drop(active.lock)
 

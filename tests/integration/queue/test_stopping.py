@@ -10,6 +10,7 @@ import pytest
 import redis.asyncio
 
 from campaign_worker.queue import AbortReason, HandedBack, JobSpec, Producer, Worker
+from campaign_worker.stopping import Tally
 from shutdown import Deadline
 from tests.integration.queue.conftest import QUEUE, Events, Inspector, StartWorker
 from tests.support import TcpProxy, eventually
@@ -184,6 +185,27 @@ async def test_a_claim_in_flight_when_the_worker_goes_quiet_is_handed_back(
         job = await queue.job("j0")
         assert (job.get("atm"), job.get("stc")) == (None, None)
         await worker.close()
+
+
+async def test_a_claimed_job_that_can_neither_start_nor_go_back_is_said_to_be_abandoned(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    tally = Tally()
+    tally.begin()
+    async with TcpProxy(redis_url) as proxy:
+        worker = start_worker(Gate(), connection=proxy.url, listener=tally)
+        await eventually(lambda: worker.last_claim_monotonic)
+        worker.hold("test")
+        await queue.add()
+        proxy.hold_replies()
+        worker.release("test")
+        await eventually(lambda: _has(queue, active=1))
+        worker.quiet()
+        proxy.hold_requests()
+        proxy.pass_replies()
+        await worker.close(deadline=Deadline.after(0.5))
+    assert await queue.counts() == {"active": 1}
+    assert (tally.abandoned, tally.handed_back, tally.finished) == (1, 0, 0)
 
 
 async def test_the_next_job_of_a_finish_in_flight_is_handed_back_too(
