@@ -26,7 +26,8 @@ _STR_METHODS = frozenset({
 _METHODS: tuple[tuple[type | tuple[type, ...], frozenset[str]], ...] = (
     (str, _STR_METHODS),
     ((int, float), frozenset()),
-    ((list, tuple), frozenset({"count", "index"})),
+    # The last two are what `groupby` gives.
+    ((list, tuple), frozenset({"count", "index", "grouper", "list"})),
     (dict, frozenset({"get", "items", "keys", "values"})),
 )
 _REFUSED_TAGS: dict[type[nodes.Node], str] = {

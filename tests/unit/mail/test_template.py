@@ -64,6 +64,8 @@ def test_a_template_without_any_body_gives_an_empty_text() -> None:
         ("{{ 'p' in items }} {{ items == ['p', 'q'] }} {{ 1 < count <= 5 }}", "True True True"),
         ("{{ name[:3] }} {{ items[1:]|first }} {{ {count: name}[5] }}", "Ann q Ann <3"),
         ("{{ items|string }} {{ [shop]|sum('n', 2) if 0 else [1, 2.5]|sum }}", "['p', 'q'] 3.5"),
+        ("{% for g in [shop]|groupby('city') %}{{ g.grouper }}{{ g.list|length }}{% endfor %}",
+         "Köln1"),
         ("{{ '12'|int + 'x'|int(7) }} {% if 'b' is gt 'a' %}b{% endif %}", "19 b"),
     ],
 )  # fmt: skip
