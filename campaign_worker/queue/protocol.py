@@ -127,25 +127,14 @@ class Protocol:
         call = self._finish(job, token, ("failedReason", reason, "failed"), fetch)
         return call._replace(arguments=(*call.arguments, msgpack.packb(fields)))
 
-    def delay(
-        self,
-        job: Job,
-        token: str,
-        delay_ms: int,
-        fields: list[str],
-        *,
-        fetch: bool,
-    ) -> Call:
-        """MoveToDelayed after a failed attempt, which is counted."""
-        return self._delay(job, token, delay_ms, fields, fetch=fetch)
-
     def put_off(self, job: Job, token: str, until_ms: int, *, fetch: bool) -> Call:
         """MoveToDelayed until an epoch time, no attempt counted."""
-        return self._delay(job, token, until_ms - self._clock.now_ms(), None, fetch=fetch)
+        return self.delay(job, token, until_ms - self._clock.now_ms(), None, fetch=fetch)
 
-    def _delay(
+    def delay(
         self, job: Job, token: str, delay_ms: int, fields: list[str] | None, *, fetch: bool
     ) -> Call:
+        """MoveToDelayed after a failed attempt, which is counted; without `fields` none is."""
         now_ms = self._clock.now_ms()
         keys = (
             *self._keys.all_of("marker", "active", "prioritized", "delayed"),
