@@ -184,8 +184,7 @@ class Engine:
         self, job_ids: Sequence[str], tokens: Sequence[str], duration_ms: int
     ) -> list[str]:
         """Script extendLocks; the ids that it refused. Raises errors.RedisAway."""
-        call = self.protocol.extend_locks(job_ids, tokens, duration_ms)
-        refused = await self.link.call(call.script, call.keys, *call.arguments)
+        refused = await self.link.execute(self.protocol.extend_locks(job_ids, tokens, duration_ms))
         return [str(job_id) for job_id in refused]
 
     def stop_intake(self) -> None:
@@ -262,8 +261,7 @@ class Engine:
             self.intake.note_due(int(score))
 
     async def _restore_marker(self) -> None:
-        call = self.protocol.restore_marker()
-        await self.link.call(call.script, call.keys)
+        await self.link.execute(self.protocol.restore_marker())
 
     async def _return_orphans(self) -> None:
         await return_orphans(

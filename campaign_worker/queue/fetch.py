@@ -142,7 +142,7 @@ class Fetcher:
         claimed_at = time.monotonic()
         self._tokens.sent(token)
         try:
-            reply = await self._link.call(call.script, call.keys, *call.arguments)
+            reply = await self._link.execute(call)
             self.take(parse_next(reply), token, claimed_at)
         except RedisAway:
             # Whether a job was claimed is found out on the next connection.

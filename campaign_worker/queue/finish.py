@@ -189,8 +189,8 @@ class Finisher:
 
     async def _waking(self, call: Call) -> Any:
         """Send `call`, and wake an idle worker: the stock script does not for a prioritized job."""
-        finish, marker = self._link.send(call), self._protocol.restore_marker()
-        wake = self._link.call(marker.script, marker.keys)
+        finish = self._link.send(call)
+        wake = self._link.execute(self._protocol.restore_marker())
         reply: Any = (await asyncio.gather(finish, wake, return_exceptions=True))[0]
         if isinstance(reply, BaseException):
             raise reply
@@ -217,8 +217,7 @@ class Finisher:
         lost = Lost(JobNotHeld(job.id))
         try:
             await self._link.wait_connected()
-            call = self._protocol.inspect(job.id)
-            reply = await self._link.call(call.script, call.keys, *call.arguments)
+            reply = await self._link.execute(self._protocol.inspect(job.id))
             exists, lock, is_active, finished_on, attempts_made = reply
             counted = int(attempts_made) > job.attempts_made
             if lock == token and is_active:

@@ -110,14 +110,17 @@ class Link:
 
     async def call(self, script: Script, keys: Iterable[str], *arguments: Argument) -> Any:
         """Run a script. Raises RedisAway (outcome unknown) or redis.exceptions.ResponseError."""
-        call = Call(script, tuple(keys), arguments)
+        return await self.execute(Call(script, tuple(keys), arguments))
+
+    async def execute(self, call: Call) -> Any:
+        """Run a script as `call` does."""
         try:
             return await self.send(call)
         except ResponseError as refusal:
             return await self.refused(call, refusal)
 
     def send(self, call: Call) -> asyncio.Future[Any]:
-        """Run a script, as `call` does; what it raises or brings must go through `refused`."""
+        """Run a script, as `execute` does; what it raises must go through `refused`."""
         if self._wire is None:
             raise RedisAway("not connected")
         script, keys, arguments, _, head, own_keys = call

@@ -183,7 +183,7 @@ class Manual:
                 asked_at = time.monotonic()
                 call = engine.protocol.claim(token)
                 lost_at_ms.add(call.at_ms)
-                reply = await engine.link.call(call.script, call.keys, *call.arguments)
+                reply = await engine.link.execute(call)
             except RedisAway:
                 continue
             answer = parse_next(reply)
@@ -203,8 +203,7 @@ class Manual:
     async def _stranded(self, token: str, claimed_at_ms: set[int]) -> Claimed | None:
         """Find the job of a claim whose reply was lost; others may use the same token."""
         engine = self._engine
-        call = engine.protocol.claimed_by(token)
-        flat = await engine.link.call(call.script, call.keys, *call.arguments)
+        flat = await engine.link.execute(engine.protocol.claimed_by(token))
         for job_id, lock in zip(flat[::2], flat[1::2], strict=True):
             if lock != token or job_id in self._held:
                 continue

@@ -29,27 +29,24 @@ async def return_orphans(
 
     Raises errors.RedisAway when the connection is lost again meanwhile.
     """
-    call = protocol.claimed_by(tokens.prefix)
     try:
-        flat = await link.call(call.script, call.keys, *call.arguments)
+        flat = await link.execute(protocol.claimed_by(tokens.prefix))
     except ResponseError as error:
         on_error(error)
         return
     for job_id, token in zip(flat[::2], flat[1::2], strict=True):
         if tokens.is_out(token) or runs(job_id, token):
             continue
-        back = protocol.hand_back(job_id, token)
         try:
-            reply = await link.call(back.script, back.keys, *back.arguments)
+            reply = await link.execute(protocol.hand_back(job_id, token))
         except ResponseError as error:
             on_error(error)
             continue
         if reply >= 0:
             on_returned(job_id)
     if flat:
-        marker = protocol.restore_marker()
         try:
-            await link.call(marker.script, marker.keys)
+            await link.execute(protocol.restore_marker())
         except ResponseError as error:
             # Only a hint: a full Redis refuses it, and still lets jobs finish.
             on_error(error)

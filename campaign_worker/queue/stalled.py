@@ -45,9 +45,8 @@ class StalledSweep:
             await asyncio.sleep(self._interval_seconds)
 
     async def _sweep(self) -> None:
-        call = self._protocol.sweep_stalled()
         try:
-            recovered = await self._link.call(call.script, call.keys, *call.arguments)
+            recovered = await self._link.execute(self._protocol.sweep_stalled())
         except RedisAway:
             # Harmless to miss, harmless to have run unseen.
             return

@@ -77,8 +77,7 @@ class QueueJobWriter:
     async def move_to_wait(self, job: Job, token: str) -> int:
         """Script moveJobFromActiveToWait, and the marker that it spares prioritized jobs."""
         limited_ms = await self._run(job, self._protocol.hand_back(job.id, token))
-        marker = self._protocol.restore_marker()
-        await self._link.call(marker.script, marker.keys)
+        await self._link.execute(self._protocol.restore_marker())
         return limited_ms
 
     async def move_to_waiting_children(self, job: Job, token: str, child_key: str) -> bool:
@@ -86,8 +85,7 @@ class QueueJobWriter:
 
         Raises UnrecoverableError, as Node does, when a child that must not fail has failed.
         """
-        call = self._protocol.wait_for_children(job.id, token, child_key)
-        code = await self._link.call(call.script, call.keys, *call.arguments)
+        code = await self._link.execute(self._protocol.wait_for_children(job.id, token, child_key))
         if code == _FAILED_CHILDREN:
             raise UnrecoverableError(failed_child(job.id, "moveToWaitingChildren"))
         return self._check(job, code) == 0
@@ -105,7 +103,7 @@ class QueueJobWriter:
         job.deferred_failure = None
 
     async def _run(self, job: Job, call: Call) -> int:
-        return self._check(job, await self._link.call(call.script, call.keys, *call.arguments))
+        return self._check(job, await self._link.execute(call))
 
     def _check(self, job: Job, reply: int) -> int:
         if reply == _GONE:
