@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,10 @@ class DatabaseOptions:
     connect_timeout_seconds: float = 5.0
     statement_timeout_seconds: float = 10.0
     idle_transaction_seconds: float = 5.0
+
+
+Call = Callable[..., Awaitable[Any]]
+"""Runs one named statement that is a transaction of its own; its first value."""
 
 
 class Database:
@@ -155,6 +159,30 @@ class Database:
             timeout = self.options.connect_timeout_seconds
             async with self._pool.acquire(timeout=timeout) as connection:
                 yield connection
+
+    @contextlib.asynccontextmanager
+    async def seat(self) -> AsyncIterator[Call]:
+        """Give a `call` for statements that follow each other, on one connection.
+
+        It is taken at the first of them, and given back at the end and after one that failed: a pool
+        hands over in several turns of the loop, in which Postgres would have nothing to do.
+        """
+        async with contextlib.AsyncExitStack() as held:
+            connection: PoolConnectionProxy | None = None
+
+            async def call(statement: str, *arguments: object) -> Any:
+                nonlocal connection
+                try:
+                    if connection is None:
+                        connection = await held.enter_async_context(self._connected())
+                    with statement_errors():
+                        return await connection.fetchval(self.sql[statement], *arguments)
+                except BaseException:
+                    connection = None
+                    await held.aclose()
+                    raise
+
+            yield self.call if self.options.transaction_pooler else call
 
     async def ping(self) -> None:
         """Raise DatabaseAway unless Postgres answers and takes writes."""

@@ -7,16 +7,19 @@ decided by the functions of migration 0007, in the statement that writes the bat
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import structlog
 
 from campaign_worker.errors import DatabaseAway
 from campaign_worker.storage.claim_rows import addresses_of
-from campaign_worker.storage.database import Database
+from campaign_worker.storage.database import Call, Database
 from campaign_worker.storage.faults import Fault, fault_of
 from campaign_worker.tracking.events import TrackingEvent
+from campaign_worker.tracking.ports import Write
 from campaign_worker.tracking.rules import Timing
 
 log = structlog.get_logger(__name__)
@@ -35,16 +38,25 @@ class PostgresEvents:
 
     async def write(self, events: Events) -> None:
         """Commit events, each once; without any, ask whether Postgres takes writes."""
-        await _written(self._database, self._record, events)
+        await self._write(self._database.call, events)
 
-    async def _record(self, events: Events) -> None:
-        # The order of the columns is that of the tuple.
-        await self._database.call(
-            "record_tracking_events",
-            *zip(*events, strict=True),
-            self._timing.prefetch_seconds_after_send,
-            self._timing.scanner_window_seconds,
-        )
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[Write]:
+        """Give a `write` for batches that follow each other, on one connection."""
+        async with self._database.seat() as call:
+            yield functools.partial(self._write, call)
+
+    async def _write(self, call: Call, events: Events) -> None:
+        async def record(events: Events) -> None:
+            # The order of the columns is that of the tuple.
+            await call(
+                "record_tracking_events",
+                *zip(*events, strict=True),
+                self._timing.prefetch_seconds_after_send,
+                self._timing.scanner_window_seconds,
+            )
+
+        await _written(self._database, record, events)
 
 
 class PostgresUnsubscribes:
@@ -61,6 +73,11 @@ class PostgresUnsubscribes:
     async def write(self, events: Events) -> None:
         """Commit unsubscribes, each once; without any, ask whether Postgres takes writes."""
         await _written(self._database, self._record, events)
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[Write]:
+        """Give `write`: unsubscribes are too few to hold a connection for."""
+        yield self.write
 
     async def _record(self, events: Events) -> None:
         messages = sorted({event.message_id for event in events})
@@ -112,9 +129,7 @@ class PostgresArchive:
         return int(await self._database.call("archive_tracking_events", days, limit))
 
 
-async def _written(
-    database: Database, record: Callable[[Events], Awaitable[None]], events: Events
-) -> None:
+async def _written(database: Database, record: Write, events: Events) -> None:
     """Write a batch; repeat lost races, and let a value that Postgres refuses fail alone."""
     if not events:
         await database.ping()
@@ -138,7 +153,7 @@ async def _written(
 
 async def _halved(
     database: Database,
-    record: Callable[[Events], Awaitable[None]],
+    record: Write,
     events: Events,
     error: Exception,
 ) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from campaign_worker.tracking.events import StreamEntry, TrackingEvent
+
+Write = Callable[[Sequence[TrackingEvent]], Awaitable[None]]
+"""Commits events, each once, however often and in whatever order they come."""
 
 
 class EventStore(Protocol):
@@ -13,6 +17,13 @@ class EventStore(Protocol):
 
     async def write(self, events: Sequence[TrackingEvent]) -> None:
         """Commit events, each once, however often and in whatever order they come."""
+        ...
+
+    def session(self) -> AbstractAsyncContextManager[Write]:
+        """Give a `write` for batches that follow each other closely, one at a time.
+
+        Neither the beginning nor the end raises; a write that fails is no end.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -17,7 +17,7 @@ import structlog
 from campaign_worker.errors import Away
 from campaign_worker.tracking.batch import Batch
 from campaign_worker.tracking.events import Secured, TrackingEvent
-from campaign_worker.tracking.ports import EventStore, EventStream
+from campaign_worker.tracking.ports import EventStore, EventStream, Write
 from metrics import Listener, TrackingAnswered, TrackingDropped
 from shutdown import Deadline, end
 
@@ -124,21 +124,31 @@ class Recorder:
         while self._away and self._waiting:
             self._to_stream(self._waiting.popleft())
         if self._flight is None and self._waiting:
-            self._flight = asyncio.create_task(self._to_store(self._waiting.popleft()))
+            self._flight = asyncio.create_task(self._to_store())
 
-    async def _to_store(self, batch: Batch) -> None:
+    async def _to_store(self) -> None:
+        """Write one batch after the other, as long as there are any and the store takes them."""
+        try:
+            async with self._store.session() as write:
+                while self._waiting and not self._away:
+                    await self._write(write, self._waiting.popleft())
+        finally:
+            self._flight = None
+        self._next()
+
+    async def _write(self, write: Write, batch: Batch) -> None:
         batch.attempts += 1
-        problem = await self._attempt(self._store.write, batch.events)
-        self._flight = None
+        problem = await self._attempt(write, batch.events)
         if problem is None:
             self._store_is_back()
-            self._secured(batch, Secured.POSTGRES)
-        else:
-            self._store_is_away(problem)
-            if not batch.streamed:
-                self._to_stream(batch)
-            self._lost(batch)
-        self._next()
+            # In the turn after this one: the next statement leaves first, and while the store is at
+            # it these requests are answered.
+            asyncio.get_running_loop().call_soon(self._secured, batch, Secured.POSTGRES)
+            return
+        self._store_is_away(problem)
+        if not batch.streamed:
+            self._to_stream(batch)
+        self._lost(batch)
 
     def _give_up(self, batch: Batch) -> None:
         """Wait no longer for the store: neither this batch nor those behind it."""
@@ -271,11 +281,7 @@ class Recorder:
         self._store_is_back()
         return True
 
-    async def _attempt(
-        self,
-        write: Callable[[Sequence[TrackingEvent]], Awaitable[None]],
-        events: Sequence[TrackingEvent],
-    ) -> str | None:
+    async def _attempt(self, write: Write, events: Sequence[TrackingEvent]) -> str | None:
         """Write; what went wrong, or None."""
         try:
             await write(events)
