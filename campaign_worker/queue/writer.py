@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from campaign_worker.errors import JobGone, JobNotHeld
+from redis.exceptions import ResponseError
+
+from campaign_worker.errors import JobGone, JobNotHeld, RedisAway
 from campaign_worker.queue.control import UnrecoverableError
 from campaign_worker.queue.finish import failed_child
 from campaign_worker.queue.jsonvalue import clean_text, to_json
@@ -77,7 +80,9 @@ class QueueJobWriter:
     async def move_to_wait(self, job: Job, token: str) -> int:
         """Script moveJobFromActiveToWait, and the marker that it spares prioritized jobs."""
         limited_ms = await self._run(job, self._protocol.hand_back(job.id, token))
-        await self._link.execute(self._protocol.restore_marker())
+        with contextlib.suppress(RedisAway, ResponseError):
+            # Only a hint: the job has gone back, whatever becomes of it.
+            await self._link.execute(self._protocol.restore_marker())
         return limited_ms
 
     async def move_to_waiting_children(self, job: Job, token: str, child_key: str) -> bool:

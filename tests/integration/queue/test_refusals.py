@@ -13,11 +13,11 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from campaign_worker.embedded.redis import RedisServer
-from campaign_worker.errors import RedisAway
-from campaign_worker.queue import AbortSignal, Job, Producer, Worker
+from campaign_worker.errors import JobNotHeld, RedisAway
+from campaign_worker.queue import AbortSignal, Job, Producer, WaitingError, Worker
 from campaign_worker.queue.refusals import is_away
 from shutdown import Deadline
-from tests.integration.queue.conftest import Inspector
+from tests.integration.queue.conftest import Events, Inspector
 from tests.support import eventually
 
 LOCK_MS = 600
@@ -145,6 +145,28 @@ async def test_a_full_redis_keeps_the_locks_of_running_jobs(unwilling: Unwilling
     await eventually(lambda: worker.active_jobs == 0)
     await worker.close()
     assert await unwilling.queue.counts() == {"completed": 1}
+
+
+async def test_a_job_that_gives_itself_back_to_a_full_redis_is_not_lost(
+    unwilling: Unwilling,
+) -> None:
+    moved: list[str] = []
+
+    async def process(job: Job, _token: str) -> None:
+        await unwilling.refuse("full")
+        await job.move_to_wait()
+        moved.append(job.id)
+        raise WaitingError
+
+    await unwilling.queue.add(2)
+    worker = worker_at(unwilling, process)
+    errors = Events(worker, "error")
+    await eventually(lambda: moved)
+    worker.quiet()
+    await worker.close()
+    assert moved == ["j0"]
+    assert [error for (error,) in errors.of("error") if isinstance(error, JobNotHeld)] == []
+    assert await unwilling.queue.counts() == {"waiting": 2}
 
 
 async def test_a_worker_comes_back_to_a_full_redis_and_its_jobs_end(unwilling: Unwilling) -> None:
