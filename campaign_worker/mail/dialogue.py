@@ -166,6 +166,7 @@ class Connection:
     async def _command(
         self, phase: SmtpPhase, deadline: Deadline, *words: bytes
     ) -> aiosmtplib.SMTPResponse:
+        self._nothing_left_over(phase)
         try:
             async with deadline.limit():
                 return _sane(await self._client.execute_command(*words), phase)
@@ -182,6 +183,7 @@ class Connection:
         try:
             if protocol is None:
                 raise SmtpLost(phase, "the connection was lost before the body")
+            self._nothing_left_over(phase)
             # Raises without writing if the connection is closing; a write that returns has begun.
             protocol.write(body)
             phase = SmtpPhase.BODY
@@ -193,6 +195,15 @@ class Connection:
             raise SmtpLost(phase, f"an answer that is not SMTP: {clean(error.message)}") from error
         except (aiosmtplib.SMTPException, OSError) as error:
             raise SmtpLost(phase, clean(str(error)) or type(error).__name__) from error
+
+    def _nothing_left_over(self, phase: SmtpPhase) -> None:
+        """Raise SmtpLost if the server has said more than it was asked.
+
+        aiosmtplib keeps what came with the last reply, and would take it for the next one: a
+        recipient would bounce for another's fault, an accepted mail be refused and sent again.
+        """
+        if getattr(self._client.protocol, "_buffer", b""):
+            raise SmtpLost(phase, "an answer that nobody asked for")
 
     def _refused(self, phase: SmtpPhase, reply: aiosmtplib.SMTPResponse) -> SmtpRefused:
         """Note that the dialogue stands between two transactions, and give the error."""

@@ -326,3 +326,51 @@ async def test_any_content_arrives_as_it_was(
     await send(transport, content=head + content + b"\r\n")
     expected = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
     assert smtp_sink.mails[-1].content == head + expected + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "said", "phase"),
+    [
+        (b"MAIL", b"250 ok\r\n550 5.1.1 no such user\r\n", SmtpPhase.RCPT),
+        (b"RCPT", b"250 ok\r\n354 go ahead\r\n", SmtpPhase.DATA),
+        (b"DATA", b"354 go ahead\r\n552 5.2.2 full\r\n", SmtpPhase.DATA),
+    ],
+)
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(
+    raw_server: MakeServer, transport_to: MakeTransport, verb: bytes, said: bytes, phase: SmtpPhase
+) -> None:
+    server = TalksTooMuch({verb: said})
+    with pytest.raises(SmtpLost) as caught:
+        await send(transport_to(await raw_server(server)))
+    assert caught.value.phase is phase
+    assert server.bodies == 0
+
+
+async def test_a_connection_on_which_more_was_said_than_asked_is_not_used_again(
+    raw_server: MakeServer, transport_to: MakeTransport
+) -> None:
+    server = TalksTooMuch({b".": b"250 ok\r\n550 5.1.1 no such user\r\n"})
+    transport = transport_to(await raw_server(server), max_connections=1)
+    for _ in range(2):
+        assert (await send(transport)).reply == "ok"
+    assert (server.bodies, server.connections) == (2, 2)
+
+
+class TalksTooMuch:
+    """Serves SMTP, and answers some commands as told; `.` is the final dot."""
+
+    def __init__(self, told: dict[bytes, bytes]) -> None:
+        self._told = told
+        self.bodies = self.connections = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        writer.write(b"220 hello\r\n")
+        while line := await reader.readline():
+            verb = line[:4].upper()
+            usual = b"354 go ahead\r\n" if verb == b"DATA" else b"250 ok\r\n"
+            writer.write(self._told.get(verb, usual))
+            if verb == b"DATA":
+                await reader.readuntil(b"\r\n.\r\n")
+                self.bodies += 1
+                writer.write(self._told.get(b".", b"250 ok\r\n"))
