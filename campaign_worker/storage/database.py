@@ -164,8 +164,8 @@ class Database:
     async def seat(self) -> AsyncIterator[Call]:
         """Give a `call` for statements that follow each other, on one connection.
 
-        It is taken at the first of them, and given back at the end and after one that failed: a pool
-        hands over in several turns of the loop, in which Postgres would have nothing to do.
+        It is taken at the first of them, and given back at the end and after one that failed: a
+        pool hands over in several turns of the loop, in which Postgres would have nothing to do.
         """
         async with contextlib.AsyncExitStack() as held:
             connection: PoolConnectionProxy | None = None

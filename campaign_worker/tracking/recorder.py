@@ -141,9 +141,8 @@ class Recorder:
         problem = await self._attempt(write, batch.events)
         if problem is None:
             self._store_is_back()
-            # In the turn after this one: the next statement leaves first, and while the store is at
-            # it these requests are answered.
-            asyncio.get_running_loop().call_soon(self._secured, batch, Secured.POSTGRES)
+            # Its requests are answered in the next turn: after the next statement has left.
+            self._secured(batch, Secured.POSTGRES)
             return
         self._store_is_away(problem)
         if not batch.streamed:

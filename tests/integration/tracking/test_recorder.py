@@ -28,10 +28,12 @@ from tests.integration.tracking.kit import LONG_AFTER, Heard, Sent, Tracked, eve
 from tests.support import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from campaign_worker.embedded.postgres import PostgresServer
     from campaign_worker.embedded.redis import RedisServer
+    from campaign_worker.tracking.events import TrackingEvent
+    from campaign_worker.tracking.ports import Write
 
 PATIENT = Bounds(store_seconds=5.0, answer_seconds=6.0)
 """For tests of what happens while Postgres is slow, on a machine that may be slower still."""
@@ -135,6 +137,38 @@ async def test_a_batch_has_a_largest_size(tracked: Tracked, redis_url: str, pref
     async with bench_of(tracked, redis_url, prefix, bounds) as bench:
         await asyncio.gather(*(bench.recorder.record(event(sent)) for _ in range(50)))
         assert bench.heard.batches() == [20, 20, 10]
+
+
+class Noted(PostgresEvents):
+    """Notes when a statement leaves."""
+
+    log: list[str]
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[Write]:
+        async with super().session() as write:
+
+            async def noted(events: Sequence[TrackingEvent]) -> None:
+                self.log.append("statement")
+                await write(events)
+
+            yield noted
+
+
+async def test_the_next_statement_leaves_before_the_answers_of_the_last_one(
+    tracked: Tracked, redis_url: str, prefix: str
+) -> None:
+    sent = await tracked.sent()
+    tracked.events = store = Noted(tracked.world.database, TIMING)
+    store.log = []
+    bounds = dataclasses.replace(PATIENT, batch_events=1)
+    async with bench_of(tracked, redis_url, prefix, bounds) as bench:
+        answers = [bench.recorder.record(event(sent)) for _ in range(3)]
+        for answer in answers:
+            answer.add_done_callback(lambda _: store.log.append("answer"))
+        await asyncio.gather(*answers)
+    # The last one has nothing to wait for.
+    assert store.log == ["statement", "statement", "answer", "statement", "answer", "answer"]
 
 
 async def test_postgres_is_given_up_in_time_and_the_event_is_there_once(
