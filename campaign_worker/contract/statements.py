@@ -151,7 +151,8 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         "load.suppressions",
-        "Which of these addresses (lower case) must not be mailed.",
+        "Which of these addresses must not be mailed. They are lower case; one whose domain is not "
+        "ASCII stands there twice, in both spellings of it.",
         {"emails": "text[]"},
         {"email": Form.TEXT},
         {"reason": Form.TEXT},
