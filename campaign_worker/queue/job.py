@@ -148,7 +148,7 @@ class Job(JobCalls):
     @property
     def attempts(self) -> int:
         """`opts.attempts`; 0 and 1 both mean a single attempt."""
-        return _integer(self.opts.get("attempts"))
+        return int(bounded(_integer(self.opts.get("attempts"))))
 
     async def update_progress(self, progress: Json) -> None:
         """Store `progress` and publish it. Raises errors.JobGone, errors.RedisAway."""
@@ -240,7 +240,7 @@ def _integer(value: Any) -> int:
     if value is None:
         return 0
     try:
-        return int(bounded(int(value or 0)))
+        return int(value or 0)
     except OverflowError:
         # An infinity, as JavaScript reads 1e999.
         return int(bounded(value))
