@@ -94,21 +94,24 @@ def outcome_of(move: Move) -> str:
 
 
 async def decide(ending: Ending, job: Job, options: WorkerOptions) -> Move:
-    """Choose the move for an ending. Never raises; a fault of a backoff strategy fails the job."""
-    match ending:
-        case Completed(value):
-            try:
+    """Choose the move for an ending. Never raises; a fault of a backoff strategy fails the job.
+
+    What cannot be written, as a value or a time, is an attempt that failed.
+    """
+    try:
+        match ending:
+            case Completed(value):
                 return Complete(value, to_json(value))
-            except Exception as error:  # noqa: BLE001 - a value may have code of its own
-                return await decide(Failed(error), job, options)
-        case Deferred(until_ms):
-            return PutOff(int(until_ms))
-        case HandedBack(reason):
-            return GiveBack(reason)
-        case Failed():
-            return await _after_failure(ending, job, options)
-        case _:
-            assert_never(ending)
+            case Deferred(until_ms):
+                return PutOff(int(until_ms))
+            case HandedBack(reason):
+                return GiveBack(reason)
+            case Failed():
+                return await _after_failure(ending, job, options)
+            case _:
+                assert_never(ending)
+    except Exception as fault:  # noqa: BLE001 - a value may have code of its own
+        return await _after_failure(Failed(fault), job, options)
 
 
 async def _after_failure(ending: Failed, job: Job, options: WorkerOptions) -> Move:

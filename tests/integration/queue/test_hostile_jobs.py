@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from campaign_worker.queue import Job, UnrecoverableError
+from campaign_worker.queue import Deferred, Job, UnrecoverableError
 from campaign_worker.queue.peek import waiting_jobs
 from tests.integration.queue.conftest import QUEUE, Inspector, StartWorker
 from tests.support import eventually
@@ -36,7 +36,18 @@ async def returns(_job: Job, _token: str) -> Any:
     return Mute()
 
 
-@pytest.mark.parametrize(("processor", "said"), [(raises, "MuteError"), (returns, "no words")])
+async def defers(_job: Job, _token: str) -> Any:
+    return Deferred(float("inf"))  # type: ignore[arg-type]  # somebody's mistake
+
+
+@pytest.mark.parametrize(
+    ("processor", "said"),
+    [
+        (raises, "MuteError"),
+        (returns, "no words"),
+        (defers, "cannot convert float infinity to integer"),
+    ],
+)
 async def test_what_cannot_say_what_it_is_fails_its_job(
     queue: Inspector, start_worker: StartWorker, processor: Any, said: str
 ) -> None:
