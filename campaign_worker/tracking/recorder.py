@@ -218,7 +218,7 @@ class Recorder:
 
     def _keep(self, events: Sequence[TrackingEvent]) -> None:
         self._kept.extend(events)
-        over = max(0, len(self._kept) - self._bounds.kept_events)
+        over = max(0, self.kept - self._bounds.kept_events)
         for _ in range(over):
             self._kept.popleft()
         self._drop(over)
