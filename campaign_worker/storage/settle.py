@@ -5,6 +5,7 @@ Idempotent: a settle whose reply was lost finds the row as it left it and is con
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
@@ -29,6 +30,9 @@ from campaign_worker.storage.contract_tables import AppTables
 from campaign_worker.storage.database import Database
 
 _DETAIL_LIMIT = 500
+_WITHDRAWN_KEPT = 1000
+"""Rows whose suppressions were taken back: those of a process' last floods of bounces."""
+
 _BOUNCED_LATER = "the answer was written down without its text"
 
 
@@ -48,6 +52,7 @@ class Settler:
         self._database = database
         self._app = app
         self._normalize = normalize
+        self._withdrawn: deque[int] = deque(maxlen=_WITHDRAWN_KEPT)
 
     async def execute(self, items: Sequence[Settlement]) -> list[SettleAnswer]:
         """Write each ending; answers say whether the row took it."""
@@ -88,14 +93,16 @@ class Settler:
     ) -> dict[int, NextStep]:
         """Write what follows from an ending: suppressions, usage, next steps, a resend."""
         sql = self._database.sql
-        suppressed = [entry for item in items for entry in self._suppressed(item)]
-        suppressed += await self._suppressed_later(connection, items)
+        withdrawn = sorted({row for item in items for row in item.withdraw})
+        self._withdrawn.extend(withdrawn)
+        # What is taken back may be settled in this very batch, or later.
+        believed = [item for item in items if item.id not in self._withdrawn]
+        suppressed = [entry for item in believed for entry in self._suppressed(item)]
+        suppressed += await self._suppressed_later(connection, believed)
         if suppressed:
             await connection.execute(
                 sql["suppress"], *([entry[index] for entry in suppressed] for index in range(3))
             )
-        # After them: the bounces that are taken back may be settled in this very batch.
-        withdrawn = sorted({row for item in items for row in item.withdraw})
         if withdrawn:
             await connection.execute(sql["withdraw_suppressions"], withdrawn)
         resend = [

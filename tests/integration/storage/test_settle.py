@@ -367,3 +367,18 @@ async def test_suppressions_that_are_taken_back_in_their_own_batch_do_not_stay(
     )
     assert answers == [Settled()] * 3
     assert await world.value("SELECT count(*) FROM $suppressions") == 0
+
+
+async def test_a_bounce_that_is_written_after_it_was_taken_back_suppresses_nobody(
+    world: World,
+) -> None:
+    campaign = await world.campaign(2)
+    late, last = [await world.marked(campaign.request(n)) for n in range(2)]
+    bounce = MarkFailed(
+        FailReason.HARD_BOUNCE, "550", attempt_spent=True, suppress=("a@b.example",)
+    )
+    withheld = MarkFailed(FailReason.HARD_BOUNCE, "withheld", attempt_spent=True)
+    # Postgres was away, and each of them was tried again at moments of its own.
+    await world.ledger.settle(Settlement(last.id, last.token, withheld, (late.id, last.id)))
+    assert await world.settle(late, bounce) == Settled()
+    assert await world.value("SELECT count(*) FROM $suppressions") == 0
