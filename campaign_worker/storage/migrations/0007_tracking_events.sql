@@ -307,12 +307,15 @@ BEGIN
         RETURNING message_id
     )
     SELECT coalesce(array_agg(DISTINCT message_id), '{}') INTO fresh FROM inserted;
-    INSERT INTO {schema}.suppressions (address, reason, message_id)
+    -- A wish stands above a bounce, which may be taken back; a complaint stands above both.
+    INSERT INTO {schema}.suppressions AS s (address, reason, message_id)
     SELECT DISTINCT ON (a.address) a.address, 'unsubscribe', a.message_id
     FROM unnest(addresses, address_messages) AS a (address, message_id)
     WHERE a.message_id = ANY (fresh)
     ORDER BY a.address, a.message_id
-    ON CONFLICT DO NOTHING;
+    ON CONFLICT (address) DO UPDATE
+        SET reason = excluded.reason, message_id = excluded.message_id, detail = NULL
+        WHERE s.reason = 'hard_bounce';
     -- A mail whose request a provider may have executed is not simply skipped: its claim decides.
     UPDATE {schema}.messages m
     SET state = 'skipped', reason = 'unsubscribed', settled_at = clock_timestamp()

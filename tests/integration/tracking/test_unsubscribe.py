@@ -103,6 +103,23 @@ async def test_a_provider_unsubscribes_with_one_post_without_cookies(
     await tracked.assert_true()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("hard_bounce", "unsubscribe"), ("complaint", "complaint"), ("manual", "manual")],
+)
+async def test_an_unsubscribe_outlives_a_bounce_that_may_be_taken_back(
+    site: Site, tracked: Tracked, before: str, after: str
+) -> None:
+    sent = await tracked.sent()
+    await tracked.world.execute(
+        "INSERT INTO $suppressions (address, reason, message_id) SELECT r.email, $2, m.id"
+        " FROM $recipients r JOIN $messages m ON m.recipient_id = r.id WHERE m.id = $1",
+        *(sent.id, before),
+    )
+    await site.ask("POST", site.urls.unsubscribe(sent.id), headers=PROVIDER, **_form())
+    assert await tracked.world.value("SELECT reason FROM $suppressions") == after
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("agent", [BROWSER, "Mozilla/5.0", "Barracuda Sentinel", ""])
 async def test_looking_at_the_page_changes_nothing(
