@@ -31,6 +31,7 @@ from campaign_worker.delivery.company import Company
 from campaign_worker.delivery.endgame import Answer, Endgame, Handed
 from campaign_worker.delivery.hearing import hear_out
 from campaign_worker.delivery.leases import Lease, Leases
+from campaign_worker.delivery.mark import Mark, NothingBegun, may_go
 from campaign_worker.delivery.model import Accepted, Composed, Envelope
 from campaign_worker.delivery.outcomes import Outcome
 from campaign_worker.delivery.ports import (
@@ -62,10 +63,6 @@ log = structlog.get_logger(__name__)
 
 _PACE_WAIT_SECONDS = 5.0
 """A place in the send rate that is further away than this sends the job back to delayed."""
-
-
-class NothingBegun(Exception):
-    """Raised before the mark: the row can be released as if nothing had happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +145,13 @@ class Pipeline:
                 return await self._endgame.end_doubt(claim, run.attempt, problem)
         try:
             mail = self._composed(claim, transport)
-        except (RenderError, AddressError, PayloadError) as error:
-            ending = MarkFailed(FailReason.RENDER_ERROR, str(error), attempt_spent=False)
-            return await self._endgame.settle(claim, ending)
-        except Exception as error:
-            # A mistake of ours, and the same at every try: the row says so, instead of coming back.
-            log.exception("a mail could not be composed", row=claim.id)
-            problem = f"{type(error).__name__}: {error}"
-            ending = MarkFailed(FailReason.RENDER_ERROR, problem, attempt_spent=False)
-            return await self._endgame.settle(claim, ending)
-        if not _may_go(run, lease):
+        except Exception as error:  # noqa: BLE001 - it would be the same at every try
+            return await self._endgame.settle(claim, _unfit(claim, error))
+        if not may_go(run.signal, lease):
             return await self._endgame.settle(claim, MarkReleased("interrupted"))
         handed = Handed(claim, mail, transport.name, run.attempt)
-        mark = _Mark(self._ledger, run, claim, lease, mail, _replayable(mail, transport))
+        kept = _replayable(mail, transport)
+        mark = Mark(self._ledger, run.signal, claim, lease, mail.message_id, kept)
         began_at = time.monotonic()
         try:
             sending = _answer(session.send(mail.envelope, mail.content, mark))
@@ -171,8 +162,7 @@ class Pipeline:
             released = MarkReleased("interrupted", unknown=mark.committed)
             return await self._endgame.settle(claim, released)
         except AddressError as error:
-            ending = MarkFailed(FailReason.RENDER_ERROR, str(error), attempt_spent=False)
-            return await self._endgame.settle(claim, ending)
+            return await self._endgame.settle(claim, _unfit(claim, error))
         except BaseException as error:
             # Cancelled at the stop deadline, or Postgres was away at the mark.
             if mark.committed:
@@ -199,50 +189,19 @@ class Pipeline:
         return replace(mail, content=transport.prepare(mail, key))
 
 
-class _Mark:
-    """Awaited right before the first write that can contain the final dot."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        run: Run,
-        claim: Claimed,
-        lease: Lease,
-        mail: Composed,
-        replayable: Replayable | None,
-    ) -> None:
-        self._ledger = ledger
-        self._run = run
-        self._claim = claim
-        self._lease = lease
-        self._message_id = mail.message_id
-        self._replayable = replayable
-        self.committed = False
-
-    async def __call__(self) -> None:
-        """Commit the mark. Raises NothingBegun when the mail must not go out any more."""
-        if not _may_go(self._run, self._lease):
-            raise NothingBegun
-        asked_at = time.monotonic()
-        claim = self._claim
-        marked = await self._ledger.mark(claim.id, claim.token, self._message_id, self._replayable)
-        if not marked:
-            self._lease.lose()
-            raise NothingBegun
-        self._lease.confirm(asked_at)
-        # A stop or a freeze may have come during the commit.
-        if not _may_go(self._run, self._lease):
-            raise NothingBegun
-        self.committed = True
+def _unfit(claim: Claimed, error: Exception) -> MarkFailed:
+    """Give the ending of a mail that cannot be made, or handed over, as it is."""
+    problem = str(error)
+    if not isinstance(error, RenderError | AddressError | PayloadError):
+        # A mistake of ours: the row says so too, instead of coming back for ever.
+        log.error("a mail could not be composed", row=claim.id, exc_info=error)
+        problem = f"{type(error).__name__}: {problem}"
+    return MarkFailed(FailReason.RENDER_ERROR, problem, attempt_spent=False)
 
 
 def _replayable(mail: Composed, transport: Transport) -> Replayable | None:
     seconds = transport.replay_seconds
     return None if seconds is None else Replayable(transport.name, mail.content, seconds)
-
-
-def _may_go(run: Run, lease: Lease) -> bool:
-    return not run.signal.aborted and lease.good
 
 
 async def _answer(sending: Awaitable[Accepted]) -> Answer:
