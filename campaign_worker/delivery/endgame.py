@@ -85,8 +85,11 @@ class Endgame:
     async def settle_answer(self, handed: Handed, answer: Answer) -> Outcome:
         """Write what the server's answer means."""
         if isinstance(answer, Accepted):
-            refused = _hard_bounced(answer)
-            ending: Ending = MarkSent(handed.mail.message_id, _reply(handed, answer), refused)
+            bounced, reply = _hard_bounced(answer), _reply(handed, answer)
+            ending: Ending = MarkSent(handed.mail.message_id, reply, bounced)
+            if many := len(answer.refused):
+                row = handed.claim.id
+                log.warning("accepted, but not for all recipients", row=row, refused=many)
         else:
             ending = self._ending_of(handed, answer)
         judgement = self._judged(handed, answer, ending)
@@ -240,12 +243,11 @@ def _at_fault(recipients: tuple[str, ...], error: Unaccepted) -> tuple[str, ...]
 
 
 def _reply(handed: Handed, answer: Accepted) -> str:
-    """Give what the server said; that some of several recipients get nothing is no secret."""
+    """Give what the server said, and how many of several recipients it refused."""
     if not answer.refused:
         return answer.reply
-    many, first = len(answer.refused), answer.refused[0]
-    log.warning("accepted, but not for all recipients", row=handed.claim.id, refused=many)
-    of = f"{many} of {len(handed.mail.envelope.recipients)} recipients"
+    first = answer.refused[0]
+    of = f"{len(answer.refused)} of {len(handed.mail.envelope.recipients)} recipients"
     return f"{answer.reply}; {of} refused: {first.code} {first.text}"
 
 
