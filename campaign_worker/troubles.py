@@ -24,6 +24,8 @@ class Troubles:
 
     def __init__(self, queue: str, listener: Listener) -> None:
         self._queue = queue
+        # One queue may be back while claims of another are still refused.
+        self._held = f"{_REDIS} for {queue}"
         self._listener = listener
         self._since: float | None = None
         self._refused = False
@@ -43,7 +45,7 @@ class Troubles:
         if self._since is None:
             self._since = now
             self._said_at = now - REPEAT_SECONDS
-            self._listener.on_event(IntakeHeld(_REDIS, held=True))
+            self._listener.on_event(IntakeHeld(self._held, held=True))
         self._refused = isinstance(error, ResponseError)
         self.reason = f"{_REDIS}: {text}"
         self._untold += 1
@@ -66,7 +68,7 @@ class Troubles:
         waited = round(time.monotonic() - self._since, 1)
         self._since = self.reason = None
         self._untold = 0
-        self._listener.on_event(IntakeHeld(_REDIS, held=False))
+        self._listener.on_event(IntakeHeld(self._held, held=False))
         log.info("back", what="Redis", queue=self._queue, waited_seconds=waited)
 
     def _is_over(self, event: Event) -> bool:

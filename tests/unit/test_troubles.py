@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
+from prometheus_client import CollectorRegistry
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 from structlog.testing import capture_logs
 
 from campaign_worker.errors import JobNotHeld
 from campaign_worker.troubles import Troubles
-from metrics import ClaimPolled, Event, IntakeHeld, LockRenewal
+from metrics import ClaimPolled, Event, IntakeHeld, LockRenewal, PrometheusListener
 
 CLAIMED = ClaimPolled("news", time.time())
 RENEWED = LockRenewal("news", "ok")
@@ -35,7 +36,20 @@ def test_a_redis_that_is_away_is_told_once_and_when_it_is_back() -> None:
         troubles.on_event(CLAIMED)
     assert [line["event"] for line in lines] == ["Redis does not answer", "back"]
     assert troubles.reason is None
-    assert heard.events == [IntakeHeld("redis", held=True), IntakeHeld("redis", held=False)]
+    held = "redis for news"
+    assert heard.events == [IntakeHeld(held, held=True), IntakeHeld(held, held=False)]
+
+
+def test_a_queue_that_is_back_does_not_speak_for_another() -> None:
+    registry = CollectorRegistry()
+    listener = PrometheusListener(registry)
+    news, campaign = Troubles("news", listener), Troubles("campaign", listener)
+    for troubles in (news, campaign):
+        troubles.note(OutOfMemoryError("used memory > 'maxmemory'"))
+    news.on_event(CLAIMED)
+    samples = [one for family in registry.collect() for one in family.samples]
+    held = [one.value for one in samples if one.name == "campaign_worker_intake_held"]
+    assert sorted(held) == [0, 1]
 
 
 def test_locks_that_are_renewed_end_an_outage_and_no_refusal() -> None:
