@@ -173,15 +173,13 @@ class _Metering(NodeTransformer):
         self.generic_visit(node)
         return _call("joined", node.nodes, node.lineno)
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802 - as above
+    def visit_Compare(self, node: nodes.Compare | nodes.Operand) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         node.expr = _paid(node.expr)
         return node
 
-    def visit_Operand(self, node: nodes.Operand) -> nodes.Node:  # noqa: N802 - as above
-        self.generic_visit(node)
-        node.expr = _paid(node.expr)
-        return node
+    # The left side of a comparison stands in the one, what it is compared with in the other.
+    visit_Operand = visit_Compare  # noqa: N815
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802 - as above
         self.generic_visit(node)
