@@ -96,7 +96,7 @@ class Base(BaseSettings):
         """
         arguments = cast("dict[str, Any]", {"_env_file": env_file, **values})
         try:
-            doubted = _misnamed(cls, env_file, values)
+            doubted = _find_misnamed(cls, env_file, values)
             settings = cls(**arguments)
         except ValidationError as found:
             raise InvalidSettings(_problems(cls, found, doubted)) from None
@@ -151,7 +151,7 @@ def about(field: FieldInfo) -> About:
     return next((each for each in field.metadata if isinstance(each, About)), About())
 
 
-def _misnamed(
+def _find_misnamed(
     cls: type[Base], env_file: Path | None, values: Mapping[str, object]
 ) -> dict[str, str]:
     sources = (EnvSettingsSource(cls), DotEnvSettingsSource(cls, env_file=env_file))
