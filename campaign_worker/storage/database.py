@@ -161,7 +161,7 @@ class Database:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def seat(self) -> AsyncIterator[Call]:
+    async def session(self) -> AsyncIterator[Call]:
         """Give a `call` for statements that follow each other, on one connection.
 
         It is taken at the first of them, and given back at the end and after one that failed: a

@@ -43,7 +43,7 @@ class PostgresEvents:
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[Write]:
         """Give a `write` for batches that follow each other, on one connection."""
-        async with self._database.seat() as call:
+        async with self._database.session() as call:
             yield functools.partial(self._write, call)
 
     async def _write(self, call: Call, events: Events) -> None:

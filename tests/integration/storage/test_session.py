@@ -11,21 +11,21 @@ WHO = "SELECT pg_backend_pid()"
 
 
 @pytest.mark.parametrize("pooler", [False, True], ids=["session", "transaction pooler"])
-async def test_a_seat_serves_others_again_when_it_is_left(
+async def test_a_session_serves_others_again_when_it_is_left(
     database_url: str, *, pooler: bool
 ) -> None:
     async with opened(database_url, pool_size=1, transaction_pooler=pooler) as database:
         database.sql["who"] = WHO
-        async with database.seat() as call:
+        async with database.session() as call:
             mine = [await call("who") for _ in range(3)]
         assert len(set(mine)) == 1
         assert await database.call("who") in mine
 
 
-async def test_a_seat_is_given_back_after_a_failure_and_taken_anew(database_url: str) -> None:
+async def test_a_session_is_given_back_after_a_failure_and_taken_anew(database_url: str) -> None:
     async with world_of(database_url, pool_size=1) as world:
         world.database.sql["who"] = WHO
-        async with world.database.seat() as call:
+        async with world.database.session() as call:
             first = await call("who")
             # Nobody is told before the next statement fails.
             await world.execute("SELECT pg_terminate_backend($1, 5000)", first)
@@ -36,8 +36,8 @@ async def test_a_seat_is_given_back_after_a_failure_and_taken_anew(database_url:
             assert await call("who") == second
 
 
-async def test_a_seat_that_is_not_used_holds_nothing(database_url: str) -> None:
+async def test_a_session_that_is_not_used_holds_nothing(database_url: str) -> None:
     async with opened(database_url, pool_size=1) as database:
         database.sql["who"] = WHO
-        async with database.seat():
+        async with database.session():
             assert await database.call("who")
