@@ -11,7 +11,7 @@ from metrics.labels import BoundedLabel
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-# A request waits some milliseconds for its commit; 40 and 100 ms are where the waiting changes.
+# A request waits some milliseconds for its commit, 40 ms for Postgres at most, 100 ms for all.
 TRACKING_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.25, 0.5, 1)
 
 

@@ -18,14 +18,11 @@ from urllib.parse import quote
 import structlog
 
 from campaign_worker.errors import Away, DatabaseAway, RedisAway
+from campaign_worker.tracking.events import ALL_SECONDS, STORE_SECONDS
 from campaign_worker.tracking.ports import LinkCopies, Links
 from shutdown import StartStop, end
 
 log = structlog.get_logger(__name__)
-
-STORE_SECONDS: Final = 0.04
-ALL_SECONDS: Final = 0.09
-"""As the recorder's: a click may take both, one after the other, and no longer (routes.py)."""
 
 LINKS_KEPT: Final = 20_000
 PAGE: Final = 1000

@@ -18,6 +18,12 @@ from uuid import UUID
 
 from campaign_worker.tracking.classify import EventKind, Visitor
 
+STORE_SECONDS: Final = 0.04
+ALL_SECONDS: Final = 0.09
+"""How long an answer waits for Postgres, and for all stores: for where its link leads and for its
+event together. Of the 100 ms that it may take, ten are for the turns of the loop and the way back.
+"""
+
 MAX_AGENT_KEPT: Final = 256
 """Characters of a user agent that are kept."""
 

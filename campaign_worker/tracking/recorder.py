@@ -16,7 +16,7 @@ import structlog
 
 from campaign_worker.errors import Away
 from campaign_worker.tracking.batch import Batch
-from campaign_worker.tracking.events import Secured, TrackingEvent
+from campaign_worker.tracking.events import ALL_SECONDS, STORE_SECONDS, Secured, TrackingEvent
 from campaign_worker.tracking.ports import EventStore, EventStream, Write
 from metrics import Listener, TrackingAnswered, TrackingDropped
 from shutdown import Deadline, end
@@ -28,13 +28,10 @@ _FLUSH_PAUSE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long a request waits, how much is written at once, and how much is kept in memory.
+    """How long a request waits, how much is written at once, and how much is kept in memory."""
 
-    Of the 100 ms that an answer may take, ten are for the turns of the loop and the way back.
-    """
-
-    store_seconds: float = 0.04
-    answer_seconds: float = 0.09
+    store_seconds: float = STORE_SECONDS
+    answer_seconds: float = ALL_SECONDS
     retry_seconds: float = 0.25
     batch_events: int = 500
     kept_events: int = 20_000

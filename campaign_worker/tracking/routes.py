@@ -22,8 +22,9 @@ from campaign_worker.quick import Answered, Asked
 from campaign_worker.tracking.answers import Answer
 from campaign_worker.tracking.classify import EventKind, Hit, Visitor, classify
 from campaign_worker.tracking.clients import ClientHashes, client_address, limited_as
-from campaign_worker.tracking.destinations import ALL_SECONDS, Destinations
+from campaign_worker.tracking.destinations import Destinations
 from campaign_worker.tracking.events import (
+    ALL_SECONDS,
     Secured,
     TrackingEvent,
     cleaned_agent,
