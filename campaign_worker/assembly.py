@@ -105,17 +105,10 @@ class Parts:
         )
         self.leases = Leases(self.ledger, lease_seconds=settings.lease_seconds)
         self.transports = self._build_transports()
-        rest_seconds = settings.bounce_pause_seconds
-        self.breakers = Breakers(self.transports, listener, pause_seconds=rest_seconds)
-        self.gate = IntakeGate(
-            probe_database=self._probe_database,
-            probe_transports={
-                name: partial(self._probe_transport, name) for name in self.transports
-            },
-            listener=listener,
-            transport_probe_seconds=settings.transport_probe_seconds,
-            probe_contract=None if self.contract is None else self.contract.verify,
+        self.breakers = Breakers(
+            self.transports, listener, pause_seconds=settings.bounce_pause_seconds
         )
+        self.gate = self._build_gate()
         self.reconciler = self._build_reconciler()
         self.watch = Watch(self._queues, listener)
         self.slowest = SlowestJobs(self.redis, settings.bullmq_prefix)
@@ -199,6 +192,17 @@ class Parts:
             name: build_transport(name, url.get_secret_value(), transport_variable(name), options)
             for name, url in settings.transports.items()
         }
+
+    def _build_gate(self) -> IntakeGate:
+        return IntakeGate(
+            probe_database=self._probe_database,
+            probe_transports={
+                name: partial(self._probe_transport, name) for name in self.transports
+            },
+            listener=self._listener,
+            transport_probe_seconds=self._settings.transport_probe_seconds,
+            probe_contract=None if self.contract is None else self.contract.verify,
+        )
 
     def _build_reconciler(self) -> Reconciler:
         recovery = PostgresRecovery(self.database, recovery_options(self._settings))
