@@ -58,8 +58,8 @@ Examples:
   campaign-worker demo                 all of it on this machine, no settings
 
 Exit codes: 0 ok, 1 failed or forced, 2 wrong usage, 70 fault of the program, 75 ended by the
-watchdog, 77 a server refused the login, 78 a setting is wrong, 143 ended by SIGTERM
-before its work.
+watchdog, 77 a server refused the login, 78 a setting is wrong, 130 and 143 ended by
+Ctrl-C and by SIGTERM before its work.
 """
 
 app = typer.Typer(
