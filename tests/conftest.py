@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 
 import pytest
 
@@ -21,6 +22,12 @@ pytest_plugins = [
 
 WORKERS_PER_CORE = 2
 """Tests wait for servers, locks and leases more than they compute."""
+
+
+def pytest_configure() -> None:
+    """Undo what a shell does to commands in its background: all that tests start would inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers() -> int:

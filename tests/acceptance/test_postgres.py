@@ -99,7 +99,7 @@ async def test_a_run_goes_through_pgbouncer_in_transaction_mode(
     workers = [await site.ready(name) for name in ("first", "second")]
     campaign = await site.campaign(200, follow_up_seconds=0)
     enqueued = await site.cli("enqueue", str(campaign.id))
-    assert "200 jobs" in enqueued.stdout
+    assert "200 pending mails, each with a job" in enqueued.stdout
     assert await site.finished(campaign) == flawless(400)
     assert [worker.records("intake held") for worker in workers] == [[], []]
 
