@@ -25,7 +25,7 @@ WORKERS_PER_CORE = 2
 
 
 def pytest_configure() -> None:
-    """Undo what a shell does to commands in its background: all that tests start would inherit it."""
+    """Undo what a shell does to its background: whatever a test starts would inherit it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
