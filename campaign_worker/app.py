@@ -5,20 +5,16 @@ With assembly.py the composition root. Decides nothing about jobs or mails.
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import time
 
 import structlog
-import uvloop
 
 import campaign_worker
-from campaign_worker import logs
 from campaign_worker.assembly import Parts
 from campaign_worker.contract.serving import served
 from campaign_worker.queue import Worker
 from campaign_worker.settings import Settings
-from campaign_worker.startup import ping_redis, tell_redis_faults, wait_for
+from campaign_worker.startup import ping_redis, run_in_loop, tell_redis_faults, wait_for
 from campaign_worker.state import Lifecycle, WorkerState
 from campaign_worker.stopping import Stop, Tally
 from campaign_worker.tracking_parts import webhook_handlers
@@ -52,13 +48,7 @@ def run(settings: Settings) -> int:
 
     Raises CredentialsRefused, MigrationError and SettingsError when it cannot start.
     """
-    logs.configure(
-        settings.log_format.value, settings.log_level.value, instance=settings.instance_id
-    )
-    # What was imported stays: looking through all of it for garbage stops the loop for 70 ms.
-    gc.freeze()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(App(settings).run())
+    return run_in_loop(settings, lambda: App(settings).run())
 
 
 class App:

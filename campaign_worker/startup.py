@@ -1,4 +1,4 @@
-"""The way up: what the settings name is waited for, with clear lines in the log.
+"""The way up: logs and loop of a process; what the settings name is waited for, and it says so.
 
 Redis or Postgres being away at the start is no error: a platform starts services in any order.
 """
@@ -6,17 +6,21 @@ Redis or Postgres being away at the start is no error: a platform starts service
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio as aioredis
 import structlog
+import uvloop
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
 
+from campaign_worker import logs
 from campaign_worker.errors import Away, CredentialsRefused, RedisAway
+from campaign_worker.settings import TrackerSettings
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +32,17 @@ REPEAT_LOG_SECONDS = 15.0
 LEAST_REDIS = (6, 2)
 REDIS_ITEM = "REDIS_URL"
 MEMORY_ITEM = "Redis memory"
+
+
+def run_in_loop(settings: TrackerSettings, process: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a process in the loop and with the logs that the settings ask for; its exit code."""
+    logs.configure(
+        settings.log_format.value, settings.log_level.value, instance=settings.instance_id
+    )
+    # What was imported stays: looking through all of it for garbage stops the loop for 70 ms.
+    gc.freeze()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(process())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,14 @@ With tracking_parts.py the composition root of `track`. Decides nothing about an
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import structlog
-import uvloop
 
 import campaign_worker
-from campaign_worker import logs
 from campaign_worker.operations import database_options
 from campaign_worker.queue import ConnectionSpec
 from campaign_worker.settings import TrackerSettings
-from campaign_worker.startup import ping_redis, wait_for
+from campaign_worker.startup import ping_redis, run_in_loop, wait_for
 from campaign_worker.state import Lifecycle, WorkerState
 from campaign_worker.storage.database import Database
 from campaign_worker.tracking_parts import TrackingParts, webhook_handlers
@@ -53,13 +50,7 @@ def run(settings: TrackerSettings) -> int:
 
     Raises CredentialsRefused, MigrationError and SettingsError when it cannot start.
     """
-    logs.configure(
-        settings.log_format.value, settings.log_level.value, instance=settings.instance_id
-    )
-    # What was imported stays: looking through all of it for garbage stops the loop for 70 ms.
-    gc.freeze()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Tracker(settings).run())
+    return run_in_loop(settings, lambda: Tracker(settings).run())
 
 
 class Tracker:
