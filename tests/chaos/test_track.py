@@ -169,10 +169,17 @@ def test_no_other_choice_matches_more(spans: list[list[int]], points: list[int])
 
 
 def test_a_run_fails_for_each_trouble_without_its_kills_and_without_a_limit() -> None:
-    good = Result(0, 0, 0, 0, 0, 0, 100, 90, 5, 40, 5, 5, 3, 3, 10.0, 1.0, 2.0, 3.0, 0, 4.0)
+    good = Result(
+        lost=0, invented=0, misclassed=0, miscounted=0, misled=0, left_in_redis=0,
+        requests=100, rows=90, unsecured=5, limited=40, unanswered=5, turned_away=5,
+        kills=3, planned_kills=3, stopped_seconds=10.0,
+        p50_ms=1.0, p99_ms=2.0, longest_ms=3.0, over_100_ms=0, sender_late_ms=4.0,
+    )  # fmt: skip
     assert good.faults() == []
-    bad = Result(1, 1, 1, 1, 1, 1, 100, 90, 0, 0, 0, 0, 2, 3, 10.0, 1.0, 2.0, 3.0, 0, 4.0)
-    assert len(bad.faults()) == 8
+    for trouble in ({name: 1} for name in TROUBLES):
+        assert len(dataclasses.replace(good, **trouble).faults()) == 1
+    assert len(dataclasses.replace(good, kills=2).faults()) == 1
+    assert len(dataclasses.replace(good, limited=0).faults()) == 1
 
 
 # Two trackers at fault: one answers before any store has an event, one does not say that none has.
