@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
+import re
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -60,3 +62,24 @@ def test_nothing_speaks_of_the_machine_that_it_was_written_on() -> None:
     home = os.sep + "work" + os.sep
     files = [*MODULES, *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "Makefile"]
     assert [path.name for path in files if home in path.read_text()] == []
+
+
+def test_the_page_for_whoever_changes_this_names_each_part_in_the_order_of_imports() -> None:
+    page = (ROOT / "docs" / "internals.md").read_text()
+    named = [
+        name.strip("/`").removesuffix(".py")
+        for row in re.findall(
+            r"^\| (`[^|]+) \|", page.partition("\n## A mail's way")[0], re.MULTILINE
+        )
+        for name in row.split(", ")
+    ]
+    folder = ROOT / "campaign_worker"
+    there = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert sorted(named) == sorted(there - {"__init__", "__pycache__"} | {"shutdown", "metrics"})
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = [
+        re.findall(r"campaign_worker\.(\w+)", each) for each in contracts["contracts"][0]["layers"]
+    ]
+    place = {name: index for index, layer in enumerate(layers) for name in layer}
+    order = [place.get(name, len(layers)) for name in named if name != "__main__"]
+    assert order == sorted(order)
