@@ -48,10 +48,12 @@ class PostgresEvents:
 
     async def _write(self, call: Call, events: Events) -> None:
         async def record(events: Events) -> None:
-            # The order of the columns is that of the tuple.
+            # The order of the columns is that of the tuple. One that has nothing stays empty, and
+            # unnest() fills it up: each element that travels has its price.
+            columns = (column if any(column) else () for column in zip(*events, strict=True))
             await call(
                 "record_tracking_events",
-                *zip(*events, strict=True),
+                *columns,
                 self._timing.prefetch_seconds_after_send,
                 self._timing.scanner_window_seconds,
             )

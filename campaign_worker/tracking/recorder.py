@@ -8,6 +8,7 @@ Owns none of the connections, and decides nothing about an event.
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from shutdown import Deadline, end
 log = structlog.get_logger(__name__)
 
 _FLUSH_PAUSE_SECONDS = 0.05
+_KIND_AND_VISITOR = operator.attrgetter("kind", "visitor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +210,7 @@ class Recorder:
     def _answer(self, batch: Batch, how: Secured) -> None:
         if batch.answer(how):
             waited_seconds = asyncio.get_running_loop().time() - batch.opened_at
-            counts: Counter[tuple[str, str]] = Counter(
-                (event.kind, event.visitor) for event in batch.events
-            )
+            counts: Counter[tuple[str, str]] = Counter(map(_KIND_AND_VISITOR, batch.events))
             self._listener.on_event(TrackingAnswered(how.value, waited_seconds, counts))
 
     def _keep(self, events: Sequence[TrackingEvent]) -> None:

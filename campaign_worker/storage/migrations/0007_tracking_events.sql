@@ -205,6 +205,7 @@ CREATE TRIGGER tracking_events_are_never_truncated BEFORE TRUNCATE ON {schema}.t
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.refuse_tracking_event_change();
 
 -- A batch of requests, each once. In one statement, so that a client that freezes holds no lock.
+-- A column of nothing but NULL or false may come empty.
 --
 -- What only rows can tell is decided here, by the times at which things happened and not by those at
 -- which they were written: each rule is a relation of one event to its message, or to one other
@@ -230,8 +231,9 @@ BEGIN
     INSERT INTO {schema}.tracking_events
         (id, message_id, link_id, target, kind, head, class, machine, client_hash, user_agent,
          occurred_at)
-    SELECT e.id, m.id, e.link_id, e.target, e.kind, e.head,
-           CASE WHEN early.yes THEN 'prefetch' ELSE e.class END, e.machine OR early.yes,
+    SELECT e.id, m.id, e.link_id, e.target, e.kind, coalesce(e.head, false),
+           CASE WHEN early.yes THEN 'prefetch' ELSE e.class END,
+           coalesce(e.machine, false) OR early.yes,
            e.client_hash, e.user_agent, e.occurred_at
     FROM unnest(ids, message_ids, link_ids, targets, kinds, heads, classes, machines, client_hashes,
                 user_agents, times)
@@ -239,7 +241,7 @@ BEGIN
                occurred_at)
     JOIN {schema}.messages m ON m.id = e.message_id
     CROSS JOIN LATERAL (
-        SELECT NOT e.machine AND e.kind <> 'unsubscribe'
+        SELECT e.machine IS NOT true AND e.kind <> 'unsubscribe'
                AND coalesce(e.occurred_at < coalesce(m.marked_at, m.sent_at) + prefetch, false)
                AS yes) early
     ORDER BY m.id FOR NO KEY UPDATE OF m
