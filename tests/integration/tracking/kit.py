@@ -83,7 +83,7 @@ class Tracked:
     async def classes(self, events: Sequence[TrackingEvent]) -> list[str]:
         """Read the classes of events; those of machines end in a star."""
         rows = await self.world.rows("SELECT id, class, machine FROM $tracking_events")
-        found = {row["id"]: row["class"] + ("*" if row["machine"] else "") for row in rows}
+        found = {row["id"].hex: row["class"] + ("*" if row["machine"] else "") for row in rows}
         return [found.get(one.id, "absent") for one in events]
 
     async def firsts(self, sent: Sent) -> tuple[float | None, float | None]:

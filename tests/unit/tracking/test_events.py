@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from campaign_worker.tracking.events import (
 ids = st.integers(1, 2**63 - 1)
 events = st.builds(
     TrackingEvent,
-    id=st.uuids(),
+    id=st.uuids().map(lambda one: one.hex),
     message_id=ids,
     link_id=st.none() | ids,
     target=st.none() | st.integers(-(2**56), -1),
@@ -62,7 +63,7 @@ def test_a_user_agent_is_fit_for_postgres(text: str) -> None:
 
 
 def test_ids_are_unlike_each_other_and_in_the_order_of_time() -> None:
-    made = [new_event_id() for _ in range(1000)]
+    made = [UUID(new_event_id()) for _ in range(1000)]
     assert len(set(made)) == 1000
     assert [one.int >> 80 for one in made] == sorted(one.int >> 80 for one in made)
     assert {(one.version, one.variant) for one in made} == {(7, made[0].variant)}
