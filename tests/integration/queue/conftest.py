@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from campaign_worker.queue import Producer, Worker
+from campaign_worker.queue import Job, Producer, Worker
 from campaign_worker.queue.keys import QueueKeys
 
 QUEUE = "mails"
@@ -25,6 +25,16 @@ class Events:
 
     def of(self, name: str) -> list[tuple[Any, ...]]:
         return [arguments for seen, arguments in self.seen if seen == name]
+
+
+class Ran:
+    """A processor that notes which jobs it had."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    async def __call__(self, job: Job, _token: str) -> None:
+        self.ids.append(job.id)
 
 
 class Inspector:
@@ -43,6 +53,15 @@ class Inspector:
 
     async def counts(self) -> dict[str, int]:
         return {state: n for state, n in (await self.producer.counts()).items() if n}
+
+    async def has(self, **states: int) -> bool:
+        """Assert that so many jobs are in these states, and none in any other."""
+        assert await self.counts() == states
+        return True
+
+    async def blocked(self) -> int:
+        """Count the clients that wait in a blocking command."""
+        return sum("b" in client["flags"] for client in await self.client.client_list())
 
     async def add(self, count: int = 1, **opts: Any) -> list[str]:
         return [
@@ -76,3 +95,8 @@ async def start_worker(redis_url: str, prefix: str) -> AsyncIterator[StartWorker
 
     yield start
     await asyncio.gather(*(worker.close(force=True) for worker in workers))
+
+
+@pytest.fixture
+def ran() -> Ran:
+    return Ran()

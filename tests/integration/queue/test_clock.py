@@ -42,15 +42,11 @@ async def test_a_clock_that_is_set_lets_no_job_run_before_or_after_its_time(
         *[sys.executable, "-c", WORKER], env={**os.environ, "INPUT": given}
     )
     try:
-        await eventually(lambda: _has(queue, completed=1), 10)
+        await eventually(lambda: queue.has(completed=1), 10)
         await queue.producer.add("mail", {}, job_id="in half an hour", delay_ms=1_800_000)
         await queue.producer.add("mail", {}, job_id="soon", delay_ms=20)
         await queue.producer.add("mail", {}, job_id="now")
-        await eventually(lambda: _has(queue, completed=3, delayed=1))
+        await eventually(lambda: queue.has(completed=3, delayed=1))
     finally:
         process.kill()
         await process.wait()
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

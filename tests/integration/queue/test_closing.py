@@ -158,7 +158,7 @@ async def test_a_forced_close_hurries_one_that_waits_for_a_claim(
         await queue.add(1)
         proxy.drop_replies()
         worker.release("test")
-        await eventually(lambda: _has(queue, active=1))
+        await eventually(lambda: queue.has(active=1))
         began = time.monotonic()
         patient = asyncio.create_task(worker.close())
         await eventually(lambda: worker._engine.intake.quiet)
@@ -214,7 +214,7 @@ async def test_jobs_added_before_and_after_a_cut_all_run_once(
             proxy.cut(reset=reset)
             await queue.producer.add("mail", {}, job_id=f"after{number}")
             await eventually(lambda number=number: len(ran) == number + 2)
-        await eventually(lambda: _has(queue, completed=4))
+        await eventually(lambda: queue.has(completed=4))
         await worker.close()
     assert ran == ["before", "after0", "after1", "after2"]
     assert [(await queue.job(job_id)).get("stc") for job_id in ran] == [None] * 4
@@ -249,8 +249,4 @@ async def test_after_pausing_without_waiting_a_worker_resumes_beside_its_old_job
     worker.resume()
     await eventually(lambda: worker.active_jobs == 2)
     held.go.set()
-    await eventually(lambda: _has(queue, completed=2))
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states
+    await eventually(lambda: queue.has(completed=2))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import redis.asyncio
@@ -65,10 +64,10 @@ async def test_a_worker_keeps_its_locks_and_wakes_at_once_where_its_queue_has_go
         assert signals[0].reason is None
         assert await queue.lock("long") is not None
         go.set()
-        await eventually(lambda: _has(queue, completed=1), 10)
+        await eventually(lambda: queue.has(completed=1), 10)
         assert (await queue.job("long"))["ats"] == "1"
 
-        await eventually(lambda: _blocked(queue), says="it waits at the new primary")
+        await eventually(queue.blocked, says="it waits at the new primary")
         added = time.monotonic()
         await queue.producer.add("mail", {}, job_id="next")
         await eventually(lambda: "next" in picked)
@@ -93,12 +92,3 @@ async def test_what_refuses_writes_because_it_was_demoted_is_left_for_the_new_pr
         assert await queue.counts() == {"waiting": 2}
     finally:
         await client.aclose()
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states
-
-
-async def _blocked(queue: Inspector) -> bool:
-    clients: list[dict[str, Any]] = await queue.client.client_list()
-    return any("b" in client["flags"] for client in clients)

@@ -40,7 +40,7 @@ async def test_a_lost_reply_to_a_claim_loses_no_job_and_costs_no_stall(
         await queue.add()
         proxy.cut_on_next_reply()
         worker.release("test")
-        await eventually(lambda: _has(queue, completed=1), 2)
+        await eventually(lambda: queue.has(completed=1), 2)
         await worker.close()
     job = await queue.job("j0")
     assert (job["ats"], job["atm"], job.get("stc")) == ("2", "1", None)
@@ -62,7 +62,7 @@ async def test_a_lost_reply_to_a_finish_repeats_nothing_and_loses_nothing(
         worker = start_worker(process, connection=proxy.url)
         events = Events(worker, "completed", "failed")
         await queue.add(3)
-        await eventually(lambda: _has(queue, completed=3))
+        await eventually(lambda: queue.has(completed=3))
         await worker.close()
     assert ran == ["j0", "j1", "j2"]
     assert sorted(job.id for job, *_ in events.of("completed")) == ["j0", "j1", "j2"]
@@ -127,7 +127,7 @@ async def test_a_redis_that_restarts_in_the_middle_loses_and_doubles_nothing(
     seen = len(finished)
     await eventually(lambda: len(finished) > seen)
     assert time.monotonic() - back < 2
-    await eventually(lambda: _has(queue, completed=2000), 20)
+    await eventually(lambda: queue.has(completed=2000), 20)
     stalls = [await queue.client.hget(queue.keys.job(f"x{i}"), "stc") for i in range(2000)]
     assert set(stalls) == {None}
     await worker.close()
@@ -152,7 +152,7 @@ async def test_a_worker_that_starts_before_redis_works_as_soon_as_redis_is_there
     client = redis.asyncio.Redis.from_url(server.url, decode_responses=True)
     queue = Inspector(client, "bull")
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     await worker.close()
     await client.aclose()
 
@@ -197,7 +197,7 @@ async def test_renewals_that_meet_a_finish_are_no_lost_locks(
     worker = start_worker(process, concurrency=20, lockDuration=5000, lockRenewTime=4)
     events = Events(worker, "lockRenewalFailed", "error", "locksRenewed")
     await queue.producer.add_many([JobSpec("mail", i, f"x{i}") for i in range(3000)])
-    await eventually(lambda: _has(queue, completed=3000), 20)
+    await eventually(lambda: queue.has(completed=3000), 20)
     assert len(events.of("locksRenewed")) > 10
     assert not events.of("lockRenewalFailed")
     assert not events.of("error")
@@ -245,7 +245,7 @@ async def test_a_job_that_is_no_longer_active_is_lost_not_failed(
     await eventually(lambda: events.of("error"))
     assert isinstance(events.of("error")[0][0], JobNotHeld)
     if place == "wait":
-        await eventually(lambda: _has(queue, completed=1))
+        await eventually(lambda: queue.has(completed=1))
         job = await queue.job("j0")
         assert (job["atm"], job.get("failedReason")) == ("1", None)
     assert not events.of("failed")
@@ -260,7 +260,7 @@ async def test_a_lock_that_merely_ran_out_while_the_finish_was_under_way_is_take
 
     start_worker(process)
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert await queue.lock("j0") is None
 
 
@@ -274,7 +274,7 @@ async def test_a_loop_that_is_blocked_for_two_lock_durations_loses_no_lock(
 
     worker = start_worker(process, lockDuration=400)
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     await worker.close()
     job = await queue.job("j0")
     assert (job["returnvalue"], job.get("stc")) == ('"done"', None)
@@ -339,7 +339,7 @@ async def test_the_first_stalled_sweep_is_at_start(
 
     worker = start_worker(process)
     events = Events(worker, "stalled")
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert events.of("stalled") == [("j0", "active")]
     assert (await queue.job("j0"))["stc"] == "1"
 
@@ -355,7 +355,7 @@ async def test_a_job_that_stalls_too_often_is_failed(
         raise AssertionError("must not run")
 
     start_worker(process, maxStalledCount=0)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert (await queue.job("j0"))["failedReason"] == "job stalled more than allowable limit"
 
 
@@ -367,7 +367,7 @@ async def test_a_server_that_lost_its_scripts_is_given_them_again(
 
     start_worker(process)
     await queue.add(3)
-    await eventually(lambda: _has(queue, completed=3))
+    await eventually(lambda: queue.has(completed=3))
 
 
 async def test_the_clock_of_redis_is_asked_again_and_again(
@@ -392,7 +392,3 @@ def _wrong_by_ms(clock: RedisClock) -> float:
 def _block_for(seconds: float) -> None:
     """Hold the event loop as synchronous code would."""
     time.sleep(seconds)
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

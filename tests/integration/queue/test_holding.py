@@ -47,7 +47,7 @@ async def test_every_lock_of_many_jobs_is_kept(queue: Inspector, start_worker: S
     await eventually(lambda: len(renewed.of("locksRenewed")) >= 8)
     locks = [await queue.lock(job_id) for job_id in added]
     gate.set()
-    await eventually(lambda: _has(queue, completed=30))
+    await eventually(lambda: queue.has(completed=30))
     assert all(lock and lock.startswith(worker.id) for lock in locks)
     assert len(set(locks)) == 30
     assert not renewed.of("lockRenewalFailed")
@@ -93,7 +93,7 @@ async def test_stalled_jobs_come_back_before_what_waits_and_keep_what_they_had(
     await queue.producer.add("mail", {}, job_id="waits")
     worker = start_worker(process, maxStalledCount=2)
     events = Events(worker, "stalled", "active")
-    await eventually(lambda: _has(queue, completed=2))
+    await eventually(lambda: queue.has(completed=2))
     job = await queue.job("j0")
     assert ("j0", 2) in ran
     assert (job["stc"], job["atm"], job["ats"]) == ("2", "2", "3")
@@ -110,7 +110,7 @@ async def test_a_job_that_stalled_too_often_fails_without_another_attempt(
     await queue.client.hset(queue.keys.job("j0"), "stc", stalls)
     worker = start_worker(nothing, maxStalledCount=limit)
     events = Events(worker, "failed", "completed")
-    await eventually(lambda: _has(queue, **{state: 1}))
+    await eventually(lambda: queue.has(**{state: 1}))
     job = await queue.job("j0")
     assert (job["failedReason"], job["stc"]) == (TOO_OFTEN, str(stalls + 1))
     assert "defa" not in job
@@ -126,7 +126,7 @@ async def test_a_job_may_stall_as_often_as_the_limit_says(
     await abandoned(queue)
     await queue.client.hset(queue.keys.job("j0"), "stc", limit - 1)
     start_worker(nothing, maxStalledCount=limit)
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert (await queue.job("j0"))["stc"] == str(limit)
 
 
@@ -149,7 +149,7 @@ async def test_jobs_that_stalled_too_often_are_kept_as_failed_ones_are(
     worker = start_worker(nothing, maxStalledCount=0, removeOnFail=of_worker)
     failed = Events(worker, "failed")
     await eventually(lambda: len(failed.seen) == 3)
-    await eventually(lambda: _has(queue, **({"failed": kept} if kept else {})))
+    await eventually(lambda: queue.has(**({"failed": kept} if kept else {})))
 
 
 async def test_a_worker_that_skips_the_check_returns_nobodys_jobs(
@@ -158,7 +158,7 @@ async def test_a_worker_that_skips_the_check_returns_nobodys_jobs(
     await abandoned(queue)
     start_worker(nothing, skipStalledCheck=True)
     await queue.producer.add("mail", {}, job_id="plain")
-    await eventually(lambda: _has(queue, completed=1, active=1))
+    await eventually(lambda: queue.has(completed=1, active=1))
     assert not await queue.client.exists(queue.keys.of("stalled-check"))
 
 
@@ -172,7 +172,7 @@ async def test_one_sweep_in_an_interval_is_enough_for_all_workers(
     first.release("until its job is nobody's")
     second = start_worker(nothing, stalledInterval=HOUR_MS)
     await queue.producer.add("mail", {}, job_id="plain")
-    await eventually(lambda: _has(queue, completed=1, active=1))
+    await eventually(lambda: queue.has(completed=1, active=1))
     assert [first.is_running(), second.is_running()] == [True, True]
 
 
@@ -184,7 +184,7 @@ async def test_many_stalled_jobs_come_back_and_a_held_one_stays(
     await queue.client.set(queue.keys.lock("j5"), "somebody's", px=HOUR_MS)
     worker = start_worker(nothing, concurrency=4)
     events = Events(worker, "stalled")
-    await eventually(lambda: _has(queue, completed=11, active=1))
+    await eventually(lambda: queue.has(completed=11, active=1))
     stalled = {job_id for job_id, _ in events.of("stalled")}
     assert stalled == set(added) - {"j5"}
     assert (await queue.job("j5")).get("stc") is None
@@ -211,7 +211,7 @@ async def test_cancelling_reaches_only_the_jobs_that_are_meant(
     assert [signals[f"j{i}"].aborted for i in range(3)] == [False, True, False]
     assert signals["j1"].reason is AbortReason.CANCELLED
     gate.set()
-    await eventually(lambda: _has(queue, completed=3))
+    await eventually(lambda: queue.has(completed=3))
     results = [(await queue.job(f"j{i}"))["returnvalue"] for i in range(3)]
     assert results == ["[false,null]", '[true,"first reason"]', "[false,null]"]
     assert not worker.cancel_job("j1")
@@ -232,7 +232,7 @@ async def test_a_cancelled_job_that_throws_is_tried_again_like_any_other(
     worker = start_worker(process)
     await queue.add(1, **({"attempts": 2} if retried else {}))
     await eventually(lambda: worker.cancel_job("j0"))
-    await eventually(lambda: _has(queue, **{"completed" if retried else "failed": 1}))
+    await eventually(lambda: queue.has(**{"completed" if retried else "failed": 1}))
     job = await queue.job("j0")
     assert job["failedReason"] == "stopped: cancelled"
     assert runs == ([0, 1] if retried else [0])
@@ -250,7 +250,7 @@ async def test_jobs_that_come_after_all_were_cancelled_are_not(
     await queue.add(3)
     await eventually(lambda: worker.active_jobs == 1)
     worker.cancel_all_jobs()
-    await eventually(lambda: _has(queue, completed=3))
+    await eventually(lambda: queue.has(completed=3))
     results = [(await queue.job(f"j{i}"))["returnvalue"] for i in range(3)]
     assert results == ["true", "false", "false"]
 
@@ -272,7 +272,7 @@ async def test_a_job_without_lock_and_place_keeps_no_slot_of_the_global_concurre
     await queue.add(3)
     start_worker(process, concurrency=3)
     await running.wait()
-    await eventually(lambda: _has(queue, completed=2))
+    await eventually(lambda: queue.has(completed=2))
 
 
 async def test_a_job_claimed_by_hand_tells_that_it_is_to_fail(
@@ -297,7 +297,3 @@ async def _swept(queue: Inspector) -> bool:
 async def _none_active(queue: Inspector) -> bool:
     counts = await queue.counts()
     return bool(counts) and "active" not in counts
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

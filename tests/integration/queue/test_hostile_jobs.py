@@ -53,7 +53,7 @@ async def test_what_cannot_say_what_it_is_fails_its_job(
 ) -> None:
     await queue.add(1)
     start_worker(processor)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert (await queue.job("j0"))["failedReason"] == said
 
 
@@ -80,7 +80,7 @@ async def test_a_number_in_a_jobs_options_that_no_script_can_be_given_keeps_it_f
     await queue.add(1)
     await queue.client.hset(queue.keys.job("j0"), "opts", opts.replace("KEEP", option))
     start_worker(process)
-    await eventually(lambda: _has(queue, **{ending: 1}))
+    await eventually(lambda: queue.has(**{ending: 1}))
 
 
 async def test_a_look_at_what_waits_sees_each_job_once_beside_the_marker_of_bullmq_4(
@@ -91,7 +91,3 @@ async def test_a_look_at_what_waits_sees_each_job_once_beside_the_marker_of_bull
     pages = waiting_jobs(queue.client, QUEUE, queue.keys.prefix, 1000)
     seen = [job.id async for page in pages for job in page if isinstance(job, Job)]
     assert seen == added
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

@@ -128,7 +128,7 @@ async def test_a_listener_may_retry_a_failed_job_and_ask_where_it_is(
     assert await job.is_failed()
     await job.retry("failed", {"resetAttemptsMade": True, "resetAttemptsStarted": False})
     assert (job.failed_reason, job.attempts_made, job.attempts_started) == (None, 0, 1)
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert await job.get_state() == "completed"
     assert (await queue.job(job_id))["atm"] == "1"
     await job.remove()
@@ -147,7 +147,7 @@ async def test_a_child_that_must_not_fail_and_has_fails_the_parent_that_waits_fo
     await queue.add(attempts=5)
     await queue.client.zadd(f"{queue.keys.job('j0')}:unsuccessful", {"bull:q:bad": 1})
     worker.release("test")
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     job = await queue.job("j0")
     assert job["failedReason"] == (
         "Cannot complete job j0 because it has at least one failed child. moveToWaitingChildren"
@@ -166,7 +166,3 @@ async def test_a_question_when_the_worker_is_closed_has_an_end(
     async with asyncio.timeout(5):
         with pytest.raises(RedisAway):
             await job.get_state()
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

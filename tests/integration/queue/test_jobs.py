@@ -67,7 +67,7 @@ async def test_a_failing_job_is_tried_as_often_as_its_attempts_say(
     worker = start_worker(process)
     events = Events(worker, "failed")
     await queue.add(attempts=3, backoff={"type": "fixed", "delay": 20})
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     job = await queue.job("j0")
     assert (job["atm"], job["ats"], job["failedReason"]) == ("3", "3", "no 2")
     assert [trace.split("\n")[0] for trace in json.loads(job["stacktrace"])] == [
@@ -88,7 +88,7 @@ async def test_a_retry_without_backoff_is_at_once_and_may_succeed(
 
     start_worker(process)
     await queue.add(attempts=2)
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     job = await queue.job("j0")
     assert (job["atm"], job["returnvalue"]) == ("2", '"fine"')
 
@@ -104,7 +104,7 @@ async def test_a_custom_backoff_may_be_async_and_give_a_job_up(
 
     start_worker(process, settings={"backoffStrategy": strategy})
     await queue.add(attempts=9, backoff={"type": "mine"})
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert (await queue.job("j0"))["atm"] == "2"
 
 
@@ -116,7 +116,7 @@ async def test_an_unknown_backoff_fails_the_job_instead_of_leaving_it_active(
 
     start_worker(process)
     await queue.add(attempts=9, backoff={"type": "nobody's"})
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert "nobody's" in (await queue.job("j0"))["failedReason"]
 
 
@@ -131,7 +131,7 @@ async def test_an_unrecoverable_error_ends_all_attempts(
 
     start_worker(process)
     await queue.add(attempts=5)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert (await queue.job("j0"))["atm"] == "1"
 
 
@@ -146,7 +146,7 @@ async def test_deferred_puts_a_job_off_without_counting_an_attempt(
 
     start_worker(process)
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     job = await queue.job("j0")
     assert (job["atm"], job["ats"]) == ("1", "2")
     assert 0.28 <= ran[1] - ran[0] < 0.6
@@ -165,7 +165,7 @@ async def test_failed_with_a_delay_counts_the_attempt_and_overrules_the_backoff(
 
     start_worker(process)
     await queue.add(attempts=5, backoff=60_000)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     job = await queue.job("j0")
     assert (job["atm"], job["failedReason"]) == ("2", "refused")
     assert 0.18 <= ran[1] - ran[0] < 0.5
@@ -188,7 +188,7 @@ async def test_delayed_and_waiting_errors_leave_a_job_where_it_moved_itself(
 
     start_worker(process)
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     job = await queue.job("j0")
     assert (job["atm"], job["ats"]) == ("1", "3")
 
@@ -297,7 +297,7 @@ async def test_a_rate_limit_error_gives_the_job_back_uncounted(
 
     start_worker(process, limiter={"max": 100, "duration": 60_000})
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert (await queue.job("j0"))["atm"] == "1"
     assert ran[1] - ran[0] > 0.15
 
@@ -320,7 +320,7 @@ async def test_any_return_value_completes_the_job(
 
     start_worker(process)
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert (await queue.job("j0"))["returnvalue"] == stored
 
 
@@ -335,7 +335,7 @@ async def test_a_value_that_contains_itself_fails_the_attempt(
 
     start_worker(process)
     await queue.add()
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert "contains itself" in (await queue.job("j0"))["failedReason"]
 
 
@@ -350,7 +350,7 @@ async def test_nothing_that_a_processor_raises_ends_the_worker(
 
     worker = start_worker(process)
     await queue.add(2)
-    await eventually(lambda: _has(queue, failed=1, completed=1))
+    await eventually(lambda: queue.has(failed=1, completed=1))
     assert worker.is_running()
 
 
@@ -368,7 +368,7 @@ async def test_a_listener_that_throws_harms_no_job(
         worker.on(name, explode)
     events = Events(worker, "error")
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     await eventually(lambda: len(events.of("error")) >= 2)
 
 
@@ -382,7 +382,7 @@ async def test_data_that_is_no_json_fails_the_job(
         raise AssertionError("must not run")
 
     start_worker(process)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert (await queue.job("j0"))["failedReason"] == "data: no JSON"
 
 
@@ -396,7 +396,7 @@ async def test_a_deferred_failure_fails_the_job_unseen(
         raise AssertionError("must not run")
 
     start_worker(process)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     job = await queue.job("j0")
     assert (job["failedReason"], job["atm"]) == ("job stalled more than allowable limit", "1")
 
@@ -411,7 +411,7 @@ async def test_a_job_started_too_often_is_failed(
         raise AssertionError("must not run")
 
     start_worker(process, maxStartedAttempts=3)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert (await queue.job("j0"))["failedReason"] == "job started more than allowable limit"
 
 
@@ -425,7 +425,7 @@ async def test_attempts_that_bullmq_4_counted_are_counted(
         raise ValueError("no")
 
     start_worker(process)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert (await queue.job("j0"))["atm"] == "2"
 
 
@@ -473,7 +473,7 @@ async def test_progress_logs_and_data_are_written_while_a_job_runs(
     worker = start_worker(process, name="anna")
     events = Events(worker, "progress", "completed", "active")
     await queue.add(keepLogs=2)
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     job = await queue.job("j0")
     assert (job["progress"], job["data"], job["pb"]) == ('{"done":1}', '{"step":2}', "anna")
     assert await queue.client.lrange(queue.keys.job("j0") + ":logs", 0, -1) == ["two", "three"]
@@ -509,9 +509,9 @@ async def test_a_paused_worker_claims_nothing_until_it_resumes(
     await worker.pause()
     await queue.add()
     asked = worker.last_claim_monotonic
-    await eventually(lambda: _has(queue, waiting=1))
+    await eventually(lambda: queue.has(waiting=1))
     worker.resume()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert worker.last_claim_monotonic != asked
     assert [name for name, _ in events.seen] == ["paused", "resumed", "completed"]
 
@@ -555,7 +555,7 @@ async def test_a_held_intake_claims_at_once_when_the_last_reason_is_lifted(
     worker.hold("transport down")
     await queue.add()
     worker.release("transport down")
-    await eventually(lambda: _has(queue, waiting=1))
+    await eventually(lambda: queue.has(waiting=1))
     assert not ran
     lifted = time.monotonic()
     worker.release("database away")
@@ -572,7 +572,7 @@ async def test_cancel_job_sets_the_signal_and_leaves_the_rest_to_the_processor(
     worker = start_worker(process)
     await queue.add()
     assert await eventually(lambda: worker.cancel_job("j0", "by hand"))
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert (await queue.job("j0"))["returnvalue"] == '["cancelled","by hand"]'
 
 
@@ -586,7 +586,7 @@ async def test_cancel_all_jobs_sets_the_signal_of_every_active_job(
     added = await queue.add(3)
     await eventually(lambda: worker.active_jobs == 3)
     worker.cancel_all_jobs("by hand")
-    await eventually(lambda: _has(queue, completed=3))
+    await eventually(lambda: queue.has(completed=3))
     results = [(await queue.job(job_id))["returnvalue"] for job_id in added]
     assert results == ['["cancelled","by hand"]'] * 3
 
@@ -620,7 +620,7 @@ async def test_a_job_scheduler_whose_chain_ends_here_is_named(
     for job_id in ("j0", "j1"):
         await queue.client.hset(queue.keys.job(job_id), "rjk", "nightly")
     worker.release("test")
-    await eventually(lambda: _has(queue, completed=2))
+    await eventually(lambda: queue.has(completed=2))
     assert [str(error) for (error,) in events.of("error")] == [
         f"no next iteration of 'nightly' follows job {job_id}: its options hold no schedule"
         for job_id in ("j0", "j1")
@@ -640,7 +640,7 @@ async def test_a_stray_marker_of_bullmq_4_harms_nothing(
     await queue.client.lpush(queue.keys.of("wait"), "0:0")
     await queue.producer.add("mail", {}, job_id="next")
     worker.release("test")
-    await eventually(lambda: _has(queue, completed=2))
+    await eventually(lambda: queue.has(completed=2))
     assert worker.is_running()
 
 
@@ -658,10 +658,6 @@ async def test_how_long_a_worker_has_not_claimed_counts_only_while_it_could(
     await eventually(lambda: worker.claimless_seconds == 0)
     assert worker.cancel_job("j0")
     await eventually(lambda: worker.claimless_seconds > 0)
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states
 
 
 async def _completed(queue: Inspector, count: int) -> bool:

@@ -119,7 +119,7 @@ async def test_an_empty_queue_is_said_at_once_and_then_waited_for(
     assert await worker.get_next_job(TOKEN) is None
     assert await worker.get_next_job(TOKEN, block=False) is None
     waiting = asyncio.create_task(worker.get_next_job(TOKEN))
-    await eventually(lambda: _blocked(queue))
+    await eventually(queue.blocked)
     added = time.monotonic()
     await queue.add()
     job = await asyncio.wait_for(waiting, 5)
@@ -137,7 +137,7 @@ async def test_a_wait_by_hand_ends_with_the_drain_delay_pause_and_close(
         worker: Any = start_worker(None, drainDelay=30)
         assert await worker.get_next_job(TOKEN) is None
         waiting = asyncio.create_task(worker.get_next_job(TOKEN))
-        await eventually(lambda: _blocked(queue))
+        await eventually(queue.blocked)
         await getattr(worker, end)()
         assert await asyncio.wait_for(waiting, 2) is None
         assert await worker.get_next_job(TOKEN) is None
@@ -174,11 +174,11 @@ async def test_a_job_that_comes_after_its_caller_has_gone_goes_back(
         await queue.add()
         proxy.hold_replies()
         claiming = asyncio.create_task(worker.get_next_job(TOKEN))
-        await eventually(lambda: _has(queue, active=1))
+        await eventually(lambda: queue.has(active=1))
         claiming.cancel()
         await asyncio.wait([claiming])
         proxy.pass_all()
-        await eventually(lambda: _has(queue, waiting=1))
+        await eventually(lambda: queue.has(waiting=1))
         await worker.close()
     assert (await queue.job("j0")).get("atm") is None
 
@@ -236,7 +236,7 @@ async def test_a_worker_has_either_a_processor_or_manual_jobs(
 
     worker: Any = start_worker(process)
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert "a processor ends its job" in str(refused[0])
     with pytest.raises(RuntimeError, match="has a processor"):
         await worker.get_next_job(TOKEN)
@@ -257,11 +257,3 @@ async def test_what_a_node_worker_can_do_and_this_one_cannot_is_refused_by_name(
         await job.waitUntilFinished(None)
     with pytest.raises(AttributeError):
         _ = worker.nobodyKnows
-
-
-async def _blocked(queue: Inspector) -> bool:
-    return any("b" in client["flags"] for client in await queue.client.client_list())
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

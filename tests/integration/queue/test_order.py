@@ -6,28 +6,11 @@ import asyncio
 import time
 from typing import Any
 
-import pytest
-
 from campaign_worker.queue import Job, JobSpec
-from tests.integration.queue.conftest import Events, Inspector, StartWorker
+from tests.integration.queue.conftest import Events, Inspector, Ran, StartWorker
 from tests.support import eventually
 
 HOUR_MS = 3_600_000
-
-
-class Ran:
-    """A processor that notes which jobs it had."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-
-    async def __call__(self, job: Job, _token: str) -> None:
-        self.ids.append(job.id)
-
-
-@pytest.fixture
-def ran() -> Ran:
-    return Ran()
 
 
 async def test_jobs_run_one_after_another_with_one_slot_and_not_with_two(
@@ -46,13 +29,13 @@ async def test_jobs_run_one_after_another_with_one_slot_and_not_with_two(
 
     await queue.add(20)
     first = start_worker(process)
-    await eventually(lambda: _has(queue, completed=20))
+    await eventually(lambda: queue.has(completed=20))
     assert max(together) == 1
     await first.close()
     together.clear()
     await queue.producer.add_many([JobSpec("mail", i, f"k{i}") for i in range(20)])
     start_worker(process, concurrency=2)
-    await eventually(lambda: _has(queue, completed=40))
+    await eventually(lambda: queue.has(completed=40))
     assert max(together) == 2
 
 
@@ -69,7 +52,7 @@ async def test_a_slow_job_holds_up_no_other(queue: Inspector, start_worker: Star
     await queue.add(5)
     await eventually(lambda: len(ended) == 4)
     over.set()
-    await eventually(lambda: _has(queue, completed=5))
+    await eventually(lambda: queue.has(completed=5))
     assert ended == ["j1", "j2", "j3", "j4", "j0"]
 
 
@@ -100,7 +83,7 @@ async def test_plain_jobs_come_before_a_delayed_one_that_is_not_due(
     await queue.producer.add("mail", {}, job_id="late", delay_ms=HOUR_MS)
     await queue.add(3)
     start_worker(ran)
-    await eventually(lambda: _has(queue, completed=3, delayed=1))
+    await eventually(lambda: queue.has(completed=3, delayed=1))
     assert ran.ids == ["j0", "j1", "j2"]
 
 
@@ -114,7 +97,7 @@ async def test_jobs_that_fell_due_while_nobody_was_there_all_run(
     await eventually(lambda: time.time() * 1000 > last + 5)
     # One claim promotes a thousand at most.
     start_worker(ran, concurrency=20, drainDelay=30)
-    await eventually(lambda: _has(queue, completed=count))
+    await eventually(lambda: queue.has(completed=count))
     assert len(set(ran.ids)) == count
 
 
@@ -161,7 +144,7 @@ async def test_the_counter_of_priorities_is_gone_with_the_last_urgent_job(
     await queue.add(3, priority=4)
     assert await queue.client.get(queue.keys.of("pc")) == "3"
     start_worker(ran)
-    await eventually(lambda: _has(queue, completed=3))
+    await eventually(lambda: queue.has(completed=3))
     assert not await queue.client.exists(queue.keys.of("pc"))
 
 
@@ -178,7 +161,7 @@ async def test_finished_jobs_are_counted_by_the_minute_up_to_the_limit(
     await queue.client.hset(completed, mapping=before)
     start_worker(process, metrics={"maxDataPoints": 2})
     await queue.add(4)
-    await eventually(lambda: _has(queue, completed=3, failed=1))
+    await eventually(lambda: queue.has(completed=3, failed=1))
     assert await queue.client.hget(completed, "count") == "10"
     assert await queue.client.hget(queue.keys.job("metrics:failed"), "count") == "1"
     assert await queue.client.lrange(f"{completed}:data", 0, -1) == ["0", "4"]
@@ -189,7 +172,7 @@ async def test_nothing_is_counted_without_metrics(
 ) -> None:
     start_worker(ran)
     await queue.add(2)
-    await eventually(lambda: _has(queue, completed=2))
+    await eventually(lambda: queue.has(completed=2))
     assert not await queue.client.exists(queue.keys.job("metrics:completed"))
 
 
@@ -200,7 +183,7 @@ async def test_the_event_stream_is_trimmed_as_the_app_has_said(
     await queue.client.hset(queue.keys.of("meta"), "opts.maxLenEvents", 0)
     start_worker(ran, concurrency=10)
     await queue.producer.add_many([JobSpec("mail", i, f"x{i}") for i in range(300)])
-    await eventually(lambda: _has(queue, completed=300))
+    await eventually(lambda: queue.has(completed=300))
     assert await queue.client.xlen(queue.keys.of("events")) < 300
 
 
@@ -232,7 +215,3 @@ async def test_listeners_are_told_the_value_itself(
     await eventually(lambda: events.of("completed"))
     assert events.of("completed")[0][1] == value
     assert events.of("progress")[0][1] == value
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

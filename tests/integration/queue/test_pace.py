@@ -51,7 +51,7 @@ async def test_a_limit_is_one_for_all_workers_of_a_queue(
     await queue.add(jobs)
     for _ in range(3):
         start_worker(starts, concurrency=5, limiter={"max": limit, "duration": 250})
-    await eventually(lambda: _has(queue, completed=jobs))
+    await eventually(lambda: queue.has(completed=jobs))
     # Two windows of the limiter may meet in one of ours, but not three.
     assert starts.most_within(0.2) <= 2 * limit
     first, last = starts.at[0][1], starts.at[-1][1]
@@ -67,7 +67,7 @@ async def test_a_retry_counts_like_a_start(
     start_worker(starts, limiter={"max": 2, "duration": MINUTE_MS})
     await eventually(lambda: len(starts.at) == 2)
     expected = {"waiting": 1, "completed": 1} if retries else {"completed": 2}
-    await eventually(lambda: _has(queue, **expected))
+    await eventually(lambda: queue.has(**expected))
 
 
 async def test_a_limit_changes_no_order(
@@ -101,7 +101,7 @@ async def test_delayed_jobs_fall_due_while_a_limit_holds(
     await queue.producer.add("mail", {}, job_id="first")
     await eventually(lambda: starts.ids == ["first"])
     await queue.producer.add("mail", {}, job_id="late", delay_ms=60)
-    await eventually(lambda: _has(queue, completed=1, waiting=1))
+    await eventually(lambda: queue.has(completed=1, waiting=1))
     assert starts.ids == ["first"]
 
 
@@ -131,7 +131,7 @@ async def test_a_limit_set_while_jobs_run_lets_them_end_and_no_other_start(
     await eventually(lambda: worker.active_jobs == 2)
     await worker.rate_limit(MINUTE_MS)
     gate.set()
-    await eventually(lambda: _has(queue, completed=2, waiting=2))
+    await eventually(lambda: queue.has(completed=2, waiting=2))
     await eventually(lambda: worker._engine.intake.limited)
     assert worker.active_jobs == 0
 
@@ -142,13 +142,9 @@ async def test_a_job_that_is_to_fail_takes_no_place_of_the_limit(
     await queue.add(3)
     await queue.client.hset(queue.keys.job("j0"), "defa", "child bull:other:1 failed")
     start_worker(starts, limiter={"max": 2, "duration": MINUTE_MS})
-    await eventually(lambda: _has(queue, failed=1, completed=2))
+    await eventually(lambda: queue.has(failed=1, completed=2))
     assert starts.ids == ["j1", "j2"]
 
 
 async def _completed(queue: Inspector, count: int) -> bool:
     return (await queue.counts()).get("completed") == count
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

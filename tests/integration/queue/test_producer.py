@@ -83,7 +83,7 @@ async def test_reviving_brings_finished_and_lost_jobs_back(
     worker = start_worker(process)
     specs = [JobSpec("mail", {}, "good"), JobSpec("mail", {}, "bad")]
     await queue.producer.add_many(specs)
-    await eventually(lambda: _has(queue, completed=1, failed=1))
+    await eventually(lambda: queue.has(completed=1, failed=1))
     worker.hold("test")
     await queue.producer.add("mail", {}, job_id="lost")
     await queue.client.lrem(queue.keys.of("wait"), 0, "lost")
@@ -93,7 +93,7 @@ async def test_reviving_brings_finished_and_lost_jobs_back(
     bad = await queue.job("bad")
     assert not {"atm", "ats", "finishedOn", "failedReason"} & bad.keys()
     worker.release("test")
-    await eventually(lambda: _has(queue, completed=2, failed=1))
+    await eventually(lambda: queue.has(completed=2, failed=1))
 
 
 async def test_reviving_wakes_an_idle_worker(queue: Inspector, start_worker: StartWorker) -> None:
@@ -104,7 +104,7 @@ async def test_reviving_wakes_an_idle_worker(queue: Inspector, start_worker: Sta
 
     worker = start_worker(process)
     await queue.producer.add("mail", {}, job_id="again", opts={"priority": 1})
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     await eventually(lambda: worker._engine.blocker.blocking)
     revived = time.monotonic()
     await queue.producer.revive([JobSpec("mail", {}, "again")])
@@ -146,7 +146,3 @@ async def test_jobs_are_stored_as_node_stores_them(
             each["opts"] = json.dumps(opts, sort_keys=True)
             each.pop("timestamp")
         assert ours == theirs
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

@@ -74,7 +74,7 @@ async def test_a_strategy_decides_by_all_that_it_is_told(
 ) -> None:
     start_worker(fails, settings={"backoffStrategy": strategy})
     await queue.add(attempts=attempts, backoff={"type": kind})
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     job = await queue.job("j0")
     assert (job["atm"], job["ats"]) == (str(made), str(made))
     assert len(json.loads(job["stacktrace"])) == made
@@ -88,7 +88,7 @@ async def test_a_strategy_that_throws_fails_its_job_with_what_it_says(
 
     start_worker(fails, settings={"backoffStrategy": broken})
     await queue.add(attempts=5, backoff={"type": "own"})
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     assert "no such strategy" in (await queue.job("j0"))["failedReason"]
 
 
@@ -114,7 +114,7 @@ async def test_backoffs_keep_their_times(
 
     start_worker(process)
     await queue.add(attempts=3, backoff=backoff)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     waited = [later - earlier for earlier, later in pairwise(ran)]
     for gap, least in zip(waited, least_ms, strict=True):
         # A clock of ours against one of Redis', to the millisecond.
@@ -127,7 +127,7 @@ async def test_what_failed_is_kept_while_a_job_waits_for_its_next_attempt(
     worker = start_worker(fails)
     events = Events(worker, "failed")
     await queue.add(attempts=2, backoff=60_000)
-    await eventually(lambda: _has(queue, delayed=1))
+    await eventually(lambda: queue.has(delayed=1))
     job = await queue.job("j0")
     assert (job["failedReason"], job["atm"]) == ("no 0", "1")
     assert len(json.loads(job["stacktrace"])) == 1
@@ -146,7 +146,7 @@ async def test_retries_are_exhausted_only_for_jobs_that_had_them(
     start_worker(process)
     opts = {"single": {"attempts": 1}, "fine": {"attempts": 3}, "without": {}}
     await queue.producer.add_many([JobSpec("mail", {}, name, each) for name, each in opts.items()])
-    await eventually(lambda: _has(queue, completed=1, failed=2))
+    await eventually(lambda: queue.has(completed=1, failed=2))
     told = [e for e in await queue.events() if e["event"] == "retries-exhausted"]
     assert [(e["jobId"], e["attemptsMade"]) for e in told] == [("single", "1"), ("without", "1")]
 
@@ -169,7 +169,7 @@ async def test_a_retried_job_stands_behind_what_waits_and_an_urgent_one_before_l
     ]
     await queue.producer.add_many(specs)
     start_worker(process)
-    await eventually(lambda: _has(queue, completed=4))
+    await eventually(lambda: queue.has(completed=4))
     assert ran == [
         *("again-plain", "plain", "again-plain"),
         *("again-urgent", "again-urgent", "less-urgent"),
@@ -189,7 +189,7 @@ async def test_a_lifo_job_is_retried_before_what_waits(
     await queue.producer.add("mail", {}, job_id="plain")
     await queue.producer.add("mail", {}, job_id="first", opts={"lifo": True, "attempts": 2})
     start_worker(process)
-    await eventually(lambda: _has(queue, completed=2))
+    await eventually(lambda: queue.has(completed=2))
     assert ran == ["first", "first", "plain"]
 
 
@@ -210,7 +210,7 @@ async def test_a_due_job_comes_before_one_that_is_retried_meanwhile(
     await queue.producer.add("mail", {}, job_id="due", delay_ms=30)
     await queue.producer.add("mail", {}, job_id="retried", opts={"attempts": 2})
     start_worker(process)
-    await eventually(lambda: _has(queue, completed=2))
+    await eventually(lambda: queue.has(completed=2))
     assert ran == ["retried", "due", "retried"]
 
 
@@ -225,11 +225,11 @@ async def test_a_job_that_has_used_its_attempts_runs_once_more_for_each_retry(
     worker = start_worker(fails)
     worker.on("failed", lambda job, *_: retried.append(job))
     await queue.add(attempts=2)
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     for made in (3, 4):
         await retry(retried[-1], TemporaryError(), "active")
         await eventually(lambda made=made: _made(queue, made))
-        await eventually(lambda: _has(queue, failed=1))
+        await eventually(lambda: queue.has(failed=1))
 
 
 async def test_a_job_is_not_retried_that_is_not_over(
@@ -246,7 +246,7 @@ async def test_a_job_is_not_retried_that_is_not_over(
 
     start_worker(process)
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert len(refusals) == 2
     assert (await queue.job("j0"))["ats"] == "1"
 
@@ -274,7 +274,3 @@ async def _finished(queue: Inspector, count: int) -> bool:
 
 async def _made(queue: Inspector, attempts: int) -> bool:
     return (await queue.job("j0"))["atm"] == str(attempts)
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

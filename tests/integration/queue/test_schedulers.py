@@ -58,7 +58,7 @@ async def test_a_strategy_of_ones_own_says_when_a_pattern_is_due(
 
     await schedule(YEARLY | {"limit": 3})
     start_worker(_process, settings={"repeatStrategy": strategy})
-    await eventually(lambda: _has(queue, completed=3))
+    await eventually(lambda: queue.has(completed=3))
     assert asked == [("0 0 1 1 *", "tick")] * 2
 
 
@@ -103,7 +103,7 @@ async def test_a_schedule_that_nobody_can_follow_ends_with_an_error_and_its_job_
     await queue.client.hset(queue.keys.job("j"), "rjk", "news")
     await queue.client.hset(queue.keys.job("j"), "opts", json.dumps({"repeat": opts}))
     worker.release("test")
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     [(error,)] = events.of("error")
     assert isinstance(error, NoNextIteration)
     assert (error.job_id, error.scheduler) == ("j", "news")
@@ -124,7 +124,7 @@ async def test_a_strategy_that_fails_ends_the_chain_and_not_the_job(
         queue.keys.job("j"), mapping={"rjk": "news", "opts": '{"repeat":{"pattern":"x"}}'}
     )
     worker.release("test")
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert [str(error) for (error,) in events.of("error")] == [
         "no next iteration of 'news' follows job j: no idea"
     ]
@@ -148,7 +148,7 @@ async def test_a_lost_reply_neither_ends_a_chain_nor_doubles_it(
             return after_ms + 3_600_000
 
         worker = start_worker(_process, connection=proxy.url, settings={"repeatStrategy": strategy})
-        await eventually(lambda: _has(queue, completed=1, delayed=1), 10)
+        await eventually(lambda: queue.has(completed=1, delayed=1), 10)
         await worker.close()
     assert asked == 2
     assert await queue.client.hget(f"{queue.keys.of('repeat')}:news", "ic") == "2"
@@ -178,7 +178,3 @@ async def test_a_close_does_not_wait_for_the_next_iteration_when_redis_is_away(
 async def _next(queue: Inspector) -> str:
     [job_id] = await queue.client.zrange(queue.keys.of("delayed"), 0, -1)
     return str(job_id)
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

@@ -91,7 +91,7 @@ async def test_every_way_through_a_queue_works(server: RedisServer, queue: Inspe
     added = time.time()
     await queue.producer.add("mail", "late", job_id="late", delay_ms=130)
     worker = Worker("mails", process, {"connection": server.url, "concurrency": 3})
-    await eventually(lambda: _has(queue, completed=7, failed=1))
+    await eventually(lambda: queue.has(completed=7, failed=1))
     await worker.close()
     assert {kind: len(times) for kind, times in runs.items()} == {
         **dict.fromkeys(kinds, 1),
@@ -111,7 +111,7 @@ async def test_an_idle_worker_wakes_at_once_and_is_seen(
         picked.put_nowait(time.monotonic())
 
     worker = Worker("mails", process, {"connection": server.url, "name": "anna"})
-    await eventually(lambda: _blocked(queue))
+    await eventually(queue.blocked)
     added = time.monotonic()
     await queue.add()
     assert await asyncio.wait_for(picked.get(), 5) - added < 0.5
@@ -161,7 +161,7 @@ async def test_a_stalled_job_is_returned_and_a_limit_kept(
     await queue.client.sadd(queue.keys.of("stalled"), "j0")
     limiter = {"max": 1, "duration": 200}
     worker = Worker("mails", process, {"connection": server.url, "limiter": limiter})
-    await eventually(lambda: _has(queue, completed=3))
+    await eventually(lambda: queue.has(completed=3))
     await worker.close()
     assert (await queue.job("j0"))["stc"] == "1"
     assert ran[2] - ran[0] > 0.3
@@ -203,19 +203,11 @@ async def test_lost_jobs_are_revived_and_a_restart_is_survived(
 
     worker = Worker("mails", process, {"connection": server.url})
     await queue.add()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     await server.kill()
     await server.start()
     await queue.client.connection_pool.disconnect()
     producer = Producer(queue.client, "mails", "bull")
     assert await producer.revive_known(["j0", "none"]) == ["reprocessed", "absent"]
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     await worker.close()
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states
-
-
-async def _blocked(queue: Inspector) -> bool:
-    return any("b" in client["flags"] for client in await queue.client.client_list())

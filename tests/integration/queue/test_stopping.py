@@ -52,7 +52,7 @@ async def test_close_keeps_every_lock_until_the_last_job_has_finished(
     await eventually(lambda: len(started) == 3)
     closing = asyncio.create_task(worker.close())
     ends["j0"].set()
-    await eventually(lambda: _has(queue, active=2, completed=1))
+    await eventually(lambda: queue.has(active=2, completed=1))
     renewed = Events(worker, "locksRenewed")
     rival = start_worker(process, lockDuration=400, stalledInterval=100)
     await eventually(lambda: len(renewed.seen) >= 8)
@@ -87,7 +87,7 @@ async def test_a_job_handed_back_is_untouched_and_a_rival_has_it_at_once(
     assert (job.get("atm"), job.get("stc"), job["ats"]) == (None, None, "2")
     assert gate.ended == []
     rival_gate.open.set()
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
 
 
 async def test_a_processor_may_hand_its_job_back_when_told_to_stop(
@@ -175,7 +175,7 @@ async def test_a_claim_in_flight_when_the_worker_goes_quiet_is_handed_back(
         proxy.hold_replies()
         worker.release("test")
         await proxy.held_reply.wait()
-        await eventually(lambda: _has(queue, active=1))
+        await eventually(lambda: queue.has(active=1))
         worker.quiet()
         settling = asyncio.create_task(worker.settle_intake(Deadline.after(3)))
         proxy.pass_all()
@@ -199,7 +199,7 @@ async def test_a_claimed_job_that_can_neither_start_nor_go_back_is_said_to_be_ab
         await queue.add()
         proxy.hold_replies()
         worker.release("test")
-        await eventually(lambda: _has(queue, active=1))
+        await eventually(lambda: queue.has(active=1))
         worker.quiet()
         proxy.hold_requests()
         proxy.pass_replies()
@@ -218,7 +218,7 @@ async def test_the_next_job_of_a_finish_in_flight_is_handed_back_too(
         await eventually(lambda: gate.started)
         proxy.hold_replies()
         gate.open.set()
-        await eventually(lambda: _has(queue, active=1, completed=1))
+        await eventually(lambda: queue.has(active=1, completed=1))
         closing = asyncio.create_task(worker.close())
         await eventually(lambda: worker._engine.intake.quiet)
         proxy.pass_all()
@@ -234,15 +234,15 @@ async def test_quiet_puts_back_the_marker_that_the_dropped_block_has_taken(
     rival_gate.open.set()
     async with TcpProxy(redis_url) as proxy:
         worker = start_worker(gate, connection=proxy.url)
-        await eventually(lambda: _blocked(queue, 1))
+        await eventually(lambda: _block(queue, 1))
         start_worker(rival_gate, drainDelay=30)
-        await eventually(lambda: _blocked(queue, 2))
+        await eventually(lambda: _block(queue, 2))
         proxy.hold_replies()
         await queue.add()
         # Whoever blocked first is served first.
         await proxy.held_reply.wait()
         worker.quiet()
-        await eventually(lambda: _has(queue, completed=1), 2)
+        await eventually(lambda: queue.has(completed=1), 2)
         proxy.pass_all()
         await worker.close()
     assert rival_gate.ended == ["j0"]
@@ -352,10 +352,5 @@ async def test_fifty_closes_under_load_leave_no_job_active(
     assert counts == {"completed": total, "waiting": 3000 - total}
 
 
-async def _blocked(queue: Inspector, count: int) -> bool:
-    clients = await queue.client.client_list()
-    return sum("b" in client["flags"] for client in clients) == count
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states
+async def _block(queue: Inspector, count: int) -> bool:
+    return await queue.blocked() == count

@@ -56,7 +56,7 @@ async def test_a_job_that_is_told_of_its_timeout_may_still_end_by_itself(
     worker = start_worker(process, jobTimeout=400)
     await queue.add()
     await eventually(lambda: worker.active_jobs == 0 and worker.last_claim_monotonic)
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert (await queue.job("j0"))["returnvalue"] == '"timeout"'
 
 
@@ -70,7 +70,7 @@ async def test_a_job_that_gives_itself_back_when_its_time_is_over_has_spent_an_a
 
     start_worker(process, jobTimeout=50)
     await queue.add()
-    await eventually(lambda: _has(queue, failed=1))
+    await eventually(lambda: queue.has(failed=1))
     job = await queue.job("j0")
     assert (job["atm"], job["failedReason"]) == ("1", "job j0 took longer than 50 ms")
 
@@ -123,7 +123,7 @@ async def test_a_job_that_was_cancelled_and_goes_on_keeps_its_lock(
     await queue.add()
     await eventually(lambda: worker.active_jobs == 1)
     assert worker.cancel_job("j0")
-    await eventually(lambda: _has(queue, completed=1))
+    await eventually(lambda: queue.has(completed=1))
     assert seen == [AbortReason.CANCELLED]
 
 
@@ -141,7 +141,3 @@ def test_no_time_limit_wraps_no_processor(redis_url: str) -> None:
     assert Worker("mails", process, opts)._engine.slots._process is process
     limited = Worker("mails", process, {**opts, "jobTimeout": 5})
     assert limited._engine.slots._process is not process
-
-
-async def _has(queue: Inspector, **states: int) -> bool:
-    return await queue.counts() == states

@@ -14,31 +14,12 @@ import pytest
 from campaign_worker.queue import ConnectionSpec, Job, JobSpec, Worker
 from campaign_worker.queue.home import Home
 from campaign_worker.queue.scripts import load_scripts
-from tests.integration.queue.conftest import QUEUE, Inspector, StartWorker
+from tests.integration.queue.conftest import QUEUE, Inspector, Ran, StartWorker
 from tests.support import TcpProxy, eventually
 
 HOUR_MS = 3_600_000
 #: Well below the five seconds (`drainDelay`) after which a worker looks by itself.
 SOON_SECONDS = 2.0
-
-
-class Ran:
-    """A processor that notes which jobs it had."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-
-    async def __call__(self, job: Job, _token: str) -> None:
-        self.ids.append(job.id)
-
-
-@pytest.fixture
-def ran() -> Ran:
-    return Ran()
-
-
-async def blocked(queue: Inspector) -> bool:
-    return any("b" in client["flags"] for client in await queue.client.client_list())
 
 
 @contextlib.asynccontextmanager
@@ -74,12 +55,12 @@ async def test_a_job_that_is_due_much_later_keeps_no_worker_asleep(
     if added == "delayed first":
         await queue.producer.add_many([late])
     start_worker(ran, drainDelay=30)
-    await eventually(lambda: blocked(queue))
+    await eventually(queue.blocked)
     await queue.producer.add_many([late])
     for job_id in ("one", "two"):
         # Its marker says when the late job is due, and is used up before the next one comes.
         await eventually(lambda: _no_marker(queue))
-        await eventually(lambda: blocked(queue))
+        await eventually(queue.blocked)
         await queue.producer.add("mail", {}, job_id=job_id)
         await eventually(lambda job_id=job_id: ran.ids[-1:] == [job_id], SOON_SECONDS)
     assert await queue.counts() == {"completed": 2, "delayed": 1}
@@ -90,7 +71,7 @@ async def test_a_job_that_is_due_sooner_than_the_one_that_is_known_is_in_time(
 ) -> None:
     await queue.producer.add("mail", {}, job_id="late", delay_ms=HOUR_MS)
     start_worker(ran, drainDelay=30)
-    await eventually(lambda: blocked(queue))
+    await eventually(queue.blocked)
     await queue.producer.add("mail", {}, job_id="soon", delay_ms=150)
     await eventually(lambda: ran.ids == ["soon"], SOON_SECONDS)
 
@@ -99,7 +80,7 @@ async def test_jobs_are_found_without_their_markers(
     queue: Inspector, start_worker: StartWorker, ran: Ran
 ) -> None:
     start_worker(ran, drainDelay=0.2)
-    await eventually(lambda: blocked(queue))
+    await eventually(queue.blocked)
     pipeline: Any = queue.client.pipeline()
     pipeline.hset(queue.keys.job("mute"), mapping={"name": "mail", "data": "{}", "opts": "{}"})
     pipeline.hset(queue.keys.job("mute"), mapping={"timestamp": 1, "delay": 0, "priority": 0})
@@ -113,18 +94,18 @@ async def test_a_block_that_never_ends_is_ended(
 ) -> None:
     async with TcpProxy(redis_url) as proxy:
         worker = start_worker(ran, connection=proxy.url, drainDelay=0.3)
-        await eventually(lambda: blocked(queue))
+        await eventually(queue.blocked)
         proxy.drop_replies()
 
         async def over() -> bool:
-            return not await blocked(queue)
+            return not await queue.blocked()
 
         await eventually(over)
         # Redis has answered, and nobody has heard it.
         proxy.pass_all()
         await queue.add()
         await eventually(lambda: ran.ids == ["j0"])
-        await eventually(lambda: blocked(queue))
+        await eventually(queue.blocked)
         await worker.close()
 
 
@@ -133,7 +114,7 @@ async def test_a_blocking_connection_that_is_killed_comes_back(
 ) -> None:
     start_worker(ran, drainDelay=30)
     for number in range(3):
-        await eventually(lambda: blocked(queue))
+        await eventually(queue.blocked)
         (client,) = [one for one in await queue.client.client_list() if "b" in one["flags"]]
         assert await queue.client.client_kill_filter(_id=client["id"]) == 1
         await queue.producer.add("mail", {}, job_id=f"k{number}")
@@ -148,7 +129,7 @@ async def test_no_more_claims_than_jobs_and_two(
     async with commands(queue) as sent:
         start_worker(ran, drainDelay=30)
         await eventually(lambda: len(ran.ids) == 20)
-        await eventually(lambda: blocked(queue))
+        await eventually(queue.blocked)
         await eventually(lambda: sent["moveToFinished"] == 20)
     assert sent["moveToActive"] <= 22
     assert sent["BZPOPMIN"] <= 3
@@ -176,7 +157,7 @@ async def test_an_idle_worker_asks_redis_hardly_anything(
     queue: Inspector, start_worker: StartWorker, ran: Ran
 ) -> None:
     start_worker(ran, drainDelay=30)
-    await eventually(lambda: blocked(queue))
+    await eventually(queue.blocked)
     begun = time.monotonic()
     async with commands(queue) as sent:
         await eventually(lambda: time.monotonic() - begun > 1)
@@ -190,10 +171,10 @@ async def test_a_worker_that_is_idle_pauses_at_once_and_takes_no_marker_with_it(
 ) -> None:
     other = Ran()
     worker = start_worker(ran, drainDelay=30)
-    await eventually(lambda: blocked(queue))
+    await eventually(queue.blocked)
     await asyncio.wait_for(worker.pause(), SOON_SECONDS)
     start_worker(other, drainDelay=30)
-    await eventually(lambda: blocked(queue))
+    await eventually(queue.blocked)
     await queue.add()
     await eventually(lambda: other.ids == ["j0"], SOON_SECONDS)
     assert ran.ids == []
@@ -205,7 +186,7 @@ async def test_a_marker_that_is_lost_with_its_connection_keeps_nobody_asleep(
     await queue.client.hset(queue.keys.of("meta"), "version", "bullmq:6.7.0")
     async with TcpProxy(redis_url) as proxy:
         start_worker(ran, connection=proxy.url, drainDelay=30)
-        await eventually(lambda: blocked(queue))
+        await eventually(queue.blocked)
         proxy.cut_on_next_reply()
         await queue.add()
         await eventually(lambda: ran.ids == ["j0"], SOON_SECONDS)
@@ -224,7 +205,7 @@ async def test_an_answer_from_before_a_wake_up_puts_nobody_to_sleep(
         # Its two connections are not equally fast: replies to claims come late.
         engine.blocker._home = Home(ConnectionSpec.of(redis_url), queue.keys)
         running = asyncio.create_task(worker.run())
-        await eventually(lambda: blocked(queue))
+        await eventually(queue.blocked)
         proxy.hold_replies()
         # Between two blocks it looks by itself, and finds nothing.
         engine.intake.poke()
