@@ -1,6 +1,6 @@
--- From here to the end of the transaction no row of the app is waited for longer than this: it may be
--- held by a transaction of the app that takes its time. And no statement takes longer than that: the
--- app may have a slow trigger, or no index.
+-- From here to the end of the transaction no row of the app is waited for longer than $2: it may be
+-- held by a transaction of the app that takes its time. And no statement runs longer than $3: the app
+-- may have a slow trigger, or no index.
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', $2, true), set_config('statement_timeout', $3, true)
 ), taken AS (
