@@ -38,6 +38,8 @@ PARK_SECONDS = 300.0
 MISCONFIGURED_SECONDS = 60.0
 """How long a job sleeps whose campaign names a transport that no setting describes."""
 
+_TIMESTAMP_MOST = 2**53
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessorOptions:
@@ -102,7 +104,7 @@ class MailProcessor:
     async def _deliver(self, job: JobView, request: Request, signal: Signal) -> Outcome:
         limit = max(1, _attempts(job))
         attempt = Attempt(limit, await self._options.backoff_seconds(job))
-        asked_by = JobRef(job.queue_name, job.id, job.attempts_made)
+        asked_by = JobRef(job.queue_name, job.id, job.attempts_made, _added_ms(job))
         run = Run(request, asked_by, attempt, signal)
         try:
             outcome = await self._pipeline.deliver(run)
@@ -210,6 +212,11 @@ def _tell(outcome: Outcome) -> None:
 def _attempts(job: JobView) -> int:
     attempts = job.opts.get("attempts")
     return attempts if isinstance(attempts, int) else 1
+
+
+def _added_ms(job: JobView) -> int | None:
+    """Say when it was added; None where its word is no time that a column could hold."""
+    return job.timestamp if 0 < job.timestamp <= _TIMESTAMP_MOST else None
 
 
 def _context(job: JobView, request: Request) -> dict[str, object]:

@@ -49,8 +49,10 @@ class JobRef:
     """Where a request came from, kept in the row so that its job can be found again.
 
     `attempts_made` is the job's own count: it changes when the job ends, not when it comes again.
+    `timestamp_ms` is when it was added, by its own word: ids begin at 1 again in an emptied queue.
     """
 
     queue: str
     job_id: str
     attempts_made: int = 0
+    timestamp_ms: int | None = None

@@ -29,6 +29,7 @@ class DueRow:
     """A row that is scheduled, with what is known of its job. A due time may lie ahead.
 
     `inline` is what it carries, and only where it is to be handed on: it may be large.
+    `job_timestamp`: when the job of `job_id` was added, in its own milliseconds, if that is known.
     """
 
     id: int
@@ -41,6 +42,7 @@ class DueRow:
     due_at: dt.datetime
     due_in_seconds: float
     inline: InlineMail | None = None
+    job_timestamp: int | None = None
 
     @property
     def cursor(self) -> Cursor:

@@ -48,10 +48,16 @@ class Survey:
         #: Lists not yet read to their end, and how many entries from the tail have been.
         self._unread = [("active", 0), ("wait", 0), ("paused", 0)]
 
-    async def look(self, job_ids: Sequence[str]) -> list[Standing]:
-        """Say where each job stands."""
+    async def look(
+        self, job_ids: Sequence[str], added_ms: Sequence[int | None] = ()
+    ) -> list[Standing]:
+        """Say where each job stands; one that was added at another time than `added_ms` is absent.
+
+        `added_ms` is empty or as long as `job_ids`; None stands for any time.
+        """
+        times = ["" if at is None else str(at) for at in added_ms] or [""] * len(job_ids)
         calls = [
-            self._call(job_ids[start : start + _IDS_PER_CALL])
+            self._call(job_ids[start : start + _IDS_PER_CALL], times[start : start + _IDS_PER_CALL])
             for start in range(0, len(job_ids), _IDS_PER_CALL)
         ]
         digits = "".join([_text(reply) for reply in await self._run(calls)])
@@ -70,11 +76,11 @@ class Survey:
             for job_id, standing in zip(job_ids, standings, strict=True)
         ]
 
-    def _call(self, job_ids: Sequence[str]) -> Call:
+    def _call(self, job_ids: Sequence[str], times: Sequence[str]) -> Call:
         keys = self._keys.all_of(
             "prioritized", "delayed", "completed", "failed", "waiting-children"
         )
-        return Call(self._script, keys, (self._keys.base, *job_ids))
+        return Call(self._script, keys, (self._keys.base, *job_ids, *times))
 
     async def _seek(self, in_order: Sequence[str]) -> None:
         """Read where the oldest jobs are, then where one of these is, then everything.

@@ -22,8 +22,10 @@ _NEEDY = (Standing.ABSENT, Standing.FINISHED, Standing.UNLISTED)
 class Survey(Protocol):
     """One look over a queue. Raises errors.RedisAway."""
 
-    async def look(self, job_ids: Sequence[str]) -> list[Standing]:
-        """Say where each job stands."""
+    async def look(
+        self, job_ids: Sequence[str], added_ms: Sequence[int | None] = ()
+    ) -> list[Standing]:
+        """Say where each job stands; absent is also one that was added at another time."""
         ...
 
 
@@ -122,20 +124,29 @@ class QueueSweep:
         return added
 
     async def _find(self, name: str, rows: Sequence[DueRow]) -> list[_Found]:
-        """Look first under the id that the app gave; a row's job may also be one of ours by now."""
-        found = await self._look(name, [(row, row.job_id or job_id_of(row)) for row in rows])
+        """Look first under the id that the app gave; a row's job may also be one of ours by now.
+
+        In a queue that was emptied the app's next job may have that id.
+        """
+        found = await self._look(
+            name, [(row, row.job_id or job_id_of(row), row.job_timestamp) for row in rows]
+        )
         gone = [one for one in found if one.standing is Standing.ABSENT]
-        own = [(one.row, job_id_of(one.row)) for one in gone]
+        own = [(one.row, job_id_of(one.row), None) for one in gone]
         again = await self._look(name, own) if own else []
         return [one for one in found if one.standing is not Standing.ABSENT] + again
 
-    async def _look(self, name: str, sought: Sequence[tuple[DueRow, str]]) -> list[_Found]:
+    async def _look(
+        self, name: str, sought: Sequence[tuple[DueRow, str, int | None]]
+    ) -> list[_Found]:
         if name not in self._surveys:
             self._surveys[name] = self._queue_of(name).survey()
-        standings = await self._surveys[name].look([job_id for _, job_id in sought])
+        standings = await self._surveys[name].look(
+            [job_id for _, job_id, _ in sought], [added_ms for _, _, added_ms in sought]
+        )
         return [
             _Found(row, job_id, standing)
-            for (row, job_id), standing in zip(sought, standings, strict=True)
+            for (row, job_id, _), standing in zip(sought, standings, strict=True)
         ]
 
     def _by_queue(self, rows: Sequence[DueRow]) -> list[tuple[str, list[DueRow]]]:

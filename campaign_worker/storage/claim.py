@@ -200,6 +200,7 @@ class Claimer:
                 [plan.row["template_id"] for plan in owned],
                 self._lease_seconds,
                 [plan.item.job.attempts_made for plan in owned],
+                [plan.item.job.timestamp_ms for plan in owned],
             )
         if doubts:
             await connection.execute(

@@ -50,6 +50,7 @@ async def ensure_rows(
             [request.step for _, request in campaign],
             [item.job.queue for item, _ in campaign],
             [item.job.job_id for item, _ in campaign],
+            [item.job.timestamp_ms for item, _ in campaign],
         )
     if inline:
         await connection.execute(
@@ -59,6 +60,7 @@ async def ensure_rows(
             [inline_to_json(request.mail) for _, request in inline],
             [item.job.queue for item, _ in inline],
             [item.job.job_id for item, _ in inline],
+            [item.job.timestamp_ms for item, _ in inline],
         )
 
 

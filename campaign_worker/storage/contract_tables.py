@@ -150,6 +150,7 @@ class AppTables:
             [one.step for one in requests],
             [queue] * count,
             [None] * count,
+            [None] * count,
         )
 
     async def _resolve(self, mails: Sequence[AppMail]) -> list[Resolved]:

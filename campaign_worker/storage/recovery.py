@@ -205,6 +205,7 @@ def due_row(row: Any) -> DueRow:
         idempotency_key=row["idempotency_key"],
         queue=row["queue"],
         job_id=row["job_id"],
+        job_timestamp=row["job_timestamp"],
         due_at=row["due_at"],
         due_in_seconds=row["due_in"],
         inline=inline_from_json(row["inline"]) if row.get("inline") else None,

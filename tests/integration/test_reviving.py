@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from campaign_worker.delivery.claims import Claimed
 from campaign_worker.delivery.payload import parse
 from campaign_worker.delivery.reconciler import Reconciler
+from campaign_worker.delivery.requests import JobRef
 from campaign_worker.delivery.restoring import Restoring
 from campaign_worker.delivery.settlements import MarkReleased, NextStep
 from campaign_worker.jobs import MailQueue, QueueEpochs
@@ -353,3 +355,36 @@ async def test_a_follow_up_whose_job_cannot_be_like_the_one_before_is_left_to_th
     assert sum((await yard.queue.counts()).values()) == 0
     await yard.scheduler.add(NextStep(campaign.id, recipient, 1, 0.0), Job({}, queue_name=QUEUE))
     assert (await yard.queue.counts())["waiting"] == 1
+
+
+@pytest.mark.parametrize("emptied", ["all of Redis", "the queue"])
+@pytest.mark.parametrize("fate", ["waiting", "completed"])
+async def test_a_row_whose_job_s_number_is_another_s_by_now_gets_a_job_of_its_own(
+    yard: Yard, fate: str, emptied: str
+) -> None:
+    """In a queue that was emptied (FLUSHALL, Node's obliterate) BullMQ counts from 1 again."""
+    lost, others = await yard.rows(1), await yard.rows(1)
+    ours = mail_job(lost.id, lost.recipients[0], 0)
+    number = await yard.producer.add(ours.name, ours.data)
+    added_ms = int(await yard.client.hget(yard.keys.job(number), "timestamp"))
+    claim = await yard.world.ledger.claim(
+        lost.request(), "token", JobRef(QUEUE, number, timestamp_ms=added_ms)
+    )
+    assert isinstance(claim, Claimed)
+    await yard.world.settle(claim, MarkReleased("interrupted"))
+    gone = f"{yard.keys.prefix}:*" if emptied == "all of Redis" else f"{yard.keys.base}*"
+    for key in [key async for key in yard.client.scan_iter(gone)]:
+        await yard.client.delete(key)
+    theirs = mail_job(others.id, others.recipients[0], 0)
+    later = {"timestamp": added_ms + 1}
+    assert await yard.producer.add(theirs.name, theirs.data, opts=later) == number
+    await yard.world.execute(
+        "UPDATE $messages SET state = 'skipped', reason = 'test' WHERE campaign_id = $1", others.id
+    )
+    if fate == "completed":
+        await finished(yard, number, "completed")
+    for _ in range(3):
+        await yard.reconciler.tick()
+    assert yard.told.get("job_restored", 0) + yard.told.get("job_revived", 0) == 1
+    waiting = await yard.client.lrange(yard.keys.of("wait"), 0, -1)
+    assert waiting == ([ours.id, number] if fate == "waiting" else [ours.id])

@@ -1,7 +1,7 @@
 -- now(), not clock_timestamp(): it can bound the walk through the index, so that rows which are due
 -- next week are not even looked at. NOT IN, because its hashed subplan keeps the order of the index.
 SELECT m.id, m.campaign_id, m.recipient_id, m.step, m.idempotency_key, m.queue, m.job_id,
-       m.due_at, extract(epoch FROM m.due_at - now())::float8 AS due_in
+       m.job_timestamp, m.due_at, extract(epoch FROM m.due_at - now())::float8 AS due_in
 FROM {schema}.messages m
 WHERE m.state = 'scheduled' AND m.due_at < now() - make_interval(secs => $1::float8)
   AND (m.due_at, m.id) > ($2::timestamptz, $3::bigint)

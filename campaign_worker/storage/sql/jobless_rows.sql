@@ -1,7 +1,7 @@
 -- Follow-ups that came due a moment ago and that no job has ever claimed: a crash between their settle
 -- and the adding of their job leaves nothing else. Older ones are met on the walk over all due rows.
 SELECT m.id, m.campaign_id, m.recipient_id, m.step, m.idempotency_key, m.queue, m.job_id,
-       m.due_at, extract(epoch FROM m.due_at - now())::float8 AS due_in
+       m.job_timestamp, m.due_at, extract(epoch FROM m.due_at - now())::float8 AS due_in
 FROM {schema}.messages m
 WHERE m.state = 'scheduled' AND m.step > 0 AND m.job_id IS NULL
   AND m.due_at >= now() - make_interval(secs => $2::float8)

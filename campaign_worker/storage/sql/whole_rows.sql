@@ -1,4 +1,4 @@
 -- With the mails that they carry: a few at a time, which may be large.
 SELECT m.id, m.campaign_id, m.recipient_id, m.step, m.idempotency_key, m.inline, m.queue, m.job_id,
-       m.due_at, extract(epoch FROM m.due_at - now())::float8 AS due_in
+       m.job_timestamp, m.due_at, extract(epoch FROM m.due_at - now())::float8 AS due_in
 FROM {schema}.messages m WHERE m.id = ANY ($1::bigint[]) AND m.state = 'scheduled' ORDER BY m.id

@@ -361,3 +361,15 @@ async def test_a_failed_row_fails_a_replayed_job_without_retry(bench: Bench) -> 
     assert isinstance(again, Failed)
     assert isinstance(again.error, MailNotSent)
     assert (again.error.outcome, again.retry) == ("render_error", False)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(1_700_000_000_000, 1_700_000_000_000), (10**30, None), (-1, None)]
+)
+async def test_a_row_knows_when_the_job_was_added_that_claimed_it(
+    bench: Bench, said: int, kept: int | None
+) -> None:
+    request = (await bench.world.campaign()).request()
+    await bench.run(job_of(request, timestamp=said))
+    row = await bench.world.row(request)
+    assert (row["state"], row["job_timestamp"]) == ("sent", kept)
