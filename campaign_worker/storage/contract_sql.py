@@ -20,6 +20,9 @@ from campaign_worker.storage.faults import Fault, fault_of
 _RAISED = "P0"
 """The class of what PL/pgSQL raises (errcodes-appendix)."""
 
+_BROKEN = (Fault.OURS, Fault.CREDENTIALS)
+"""42501 is a login that is refused elsewhere: here it is a GRANT that is gone."""
+
 
 class ContractSql:
     """The statements of one contract, by their place in the file."""
@@ -43,11 +46,22 @@ class ContractSql:
         except asyncpg.PostgresError as error:
             if place.startswith("write.") and refuses_a_row(error):
                 raise
-            # 42501 is a login that is refused elsewhere: here it is a GRANT that is gone.
-            if fault_of(error) in (Fault.OURS, Fault.CREDENTIALS):
+            if fault_of(error) in _BROKEN:
                 problem = problem_of(self._source, self._specs[place], error)
                 text = f"{problem.problem} ({problem.file}:{problem.line})"
                 raise ContractBroken(place, text) from error
+            raise
+
+    async def speak_now(self, connection: PoolConnectionProxy) -> None:
+        """Have deferred constraints and triggers of the app say what they would at the commit.
+
+        There, what they refuse takes our own rows back with it. Raises as `fetch` does.
+        """
+        try:
+            await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except asyncpg.PostgresError as error:
+            if fault_of(error) in _BROKEN and not refuses_a_row(error):
+                raise ContractBroken("write", said(error)) from error
             raise
 
 
@@ -56,7 +70,9 @@ def refuses_a_row(error: Exception) -> bool:
 
     What takes too long is refused as well: nobody knows that it would ever end.
     """
-    raised = (getattr(error, "sqlstate", None) or "").startswith(_RAISED)
+    state = getattr(error, "sqlstate", None) or ""
+    # A trigger may raise with a code of its own.
+    raised = state.startswith(_RAISED) or isinstance(error, asyncpg.UnknownPostgresError)
     slow = isinstance(error, asyncpg.QueryCanceledError)
     return raised or slow or fault_of(error) is Fault.DATA
 

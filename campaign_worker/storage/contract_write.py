@@ -75,6 +75,8 @@ class ContractWrite:
         await self._tell_recipients(connection, rows)
         await self._tell_mails(connection, rows)
         await self._tell_counts(connection, counts)
+        if rows or counts:
+            await self._app.speak_now(connection)
 
     async def tell_campaigns(
         self, connection: PoolConnectionProxy, campaigns: Sequence[int]
@@ -83,6 +85,7 @@ class ContractWrite:
         # Settles wait for the counts that are held here.
         await connection.fetch(self._sql["contract_patience"], *_PATIENCE)
         await self._tell_counts(connection, await self._lock_counts(connection, campaigns))
+        await self._app.speak_now(connection)
 
     async def tell_suppressions(
         self, connection: PoolConnectionProxy, addresses: Sequence[str]
@@ -99,6 +102,7 @@ class ContractWrite:
                 "created_ats": [row["created_at"] for row in rows],
             }
             await self._app.fetch(connection, "write.suppressions", values)
+            await self._app.speak_now(connection)
 
     @property
     def tells_suppressions(self) -> bool:

@@ -61,6 +61,26 @@ PICKY = {
         CREATE TRIGGER picky BEFORE UPDATE ON "Recipient" FOR EACH ROW
         WHEN (NEW."id" = '{id}') EXECUTE FUNCTION refuse()
     """,
+    "trigger with a code of its own": """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'picky' USING ERRCODE = 'APP07'; END $$;
+        CREATE TRIGGER picky BEFORE UPDATE ON "Recipient" FOR EACH ROW
+        WHEN (NEW."id" = '{id}') EXECUTE FUNCTION refuse()
+    """,
+    "trigger at the commit": """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'picky'; END $$;
+        CREATE CONSTRAINT TRIGGER picky AFTER UPDATE ON "Recipient" INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW."id" = '{id}') EXECUTE FUNCTION refuse()
+    """,
+    "reference that is looked at in the commit": """
+        CREATE TABLE "Log" ("email" text CONSTRAINT picky REFERENCES "Suppression"
+            DEFERRABLE INITIALLY DEFERRED);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO "Log" VALUES ('nobody'); RETURN NEW; END $$;
+        CREATE TRIGGER picky BEFORE UPDATE ON "Recipient" FOR EACH ROW
+        WHEN (NEW."id" = '{id}') EXECUTE FUNCTION note()
+    """,
 }
 
 
@@ -203,6 +223,31 @@ async def test_counts_that_the_app_refuses_keep_no_other_from_being_told(
     await place.raw.execute("UPDATE campaign_worker.campaign_counts SET sent_count = 1")
     assert await ContractUpkeep(place.database, place.tables).tell_counts() == 2
     assert [await place.app.counts(one) for one in campaigns] == [(1, 0), (0, 0), (1, 0)]
+
+
+async def test_what_the_app_refuses_at_the_commit_keeps_no_other_from_being_told(
+    telling_place: Place,
+) -> None:
+    place = telling_place
+    campaigns = [await place.app.campaign(1) for _ in range(2)]
+    for campaign in campaigns:
+        await place.request(campaign)
+    refuse = "CREATE CONSTRAINT TRIGGER late AFTER INSERT OR UPDATE ON"
+    await place.raw.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'not now'; END $$;"
+        f'{refuse} "Campaign" INITIALLY DEFERRED FOR EACH ROW'
+        f""" WHEN (NEW."id" = '{campaigns[0].id}') EXECUTE FUNCTION refuse();"""
+        f'{refuse} "Suppression" INITIALLY DEFERRED FOR EACH ROW'
+        """ WHEN (NEW."email" = 'b@a.example') EXECUTE FUNCTION refuse();"""
+        "UPDATE campaign_worker.campaign_counts SET sent_count = 1;"
+        "INSERT INTO campaign_worker.suppressions (address, reason)"
+        " SELECT unnest('{a@a.example,b@a.example,c@a.example}'::text[]), 'unsubscribe'"
+    )
+    upkeep = ContractUpkeep(place.database, place.tables)
+    assert await upkeep.tell_counts() == 1
+    assert [await place.app.counts(one) for one in campaigns] == [(0, 0), (1, 0)]
+    assert await upkeep.tell_suppressions() == 2
 
 
 async def test_counts_that_take_the_app_too_long_keep_no_other_from_being_told(
