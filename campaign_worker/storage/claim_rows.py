@@ -118,7 +118,7 @@ def guard_facts(row: Any, suppressed: str | None) -> GuardFacts:
         replied=row["replied"],
         suppressed=suppressed,
         step=row["step"],
-        step_known=row["template_id"] is not None,
+        step_known=row["step_known"],
         condition=row["condition"] or "always",
         stop_on_reply=row["stop_on_reply"] is not False,
         previous_state=row["previous_state"],

@@ -6,10 +6,14 @@ SELECT w.ord,
        m.transport, m.request, m.replay_until > clock_timestamp() AS replay_open,
        extract(epoch FROM clock_timestamp() - m.first_marked_at)::float8 AS first_marked_ago,
        extract(epoch FROM m.created_at)::float8 AS created_at_epoch,
-       extract(epoch FROM m.due_at - clock_timestamp())::float8 AS due_in,
+       -- Of infinity nothing can be subtracted before version 17. Whoever waits looks again in a year.
+       extract(epoch FROM least(m.due_at, clock_timestamp() + interval '1 year')
+                          - clock_timestamp())::float8 AS due_in,
        extract(epoch FROM m.lease_until - clock_timestamp())::float8 AS lease_in,
        coalesce(m.template_id, CASE WHEN m.step = 0 THEN c.template_id ELSE f.template_id END)
            AS template_id,
+       -- By the follow-up itself: a mail that was tried once keeps its template.
+       m.step = 0 OR f.step IS NOT NULL AS step_known,
        c.status AS campaign_status, c.name AS campaign_name, c.mail_from, c.reply_to, c.headers,
        c.track_opens, c.track_clicks, c.track_text,
        r.email, r.name AS recipient_name, r.data,

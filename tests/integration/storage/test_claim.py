@@ -330,6 +330,38 @@ async def test_a_follow_up_that_was_taken_out_of_its_campaign_is_skipped_alone(
     assert isinstance(fine, Claimed)
 
 
+async def test_a_follow_up_that_was_tried_is_skipped_when_it_is_taken_out_of_its_campaign(
+    world: World,
+) -> None:
+    campaign = await world.campaign()
+    await world.follow_up(campaign, condition="not_opened")
+    await world.sent(campaign.request())
+    tried = await world.claimed(campaign.request(step=1))
+    await world.settle(tried, MarkReleased("throttled"))
+    await world.execute("DELETE FROM $follow_ups")
+    removed = await world.claim(campaign.request(step=1))
+    assert removed == Final(MessageState.SKIPPED, "step_removed", None)
+
+
+@pytest.mark.parametrize("due_at", ["infinity", "9999-12-31", "294276-12-31"])
+async def test_a_row_that_is_due_in_ages_waits_and_keeps_no_other_back(
+    world: World, due_at: str
+) -> None:
+    campaign = await world.campaign(2)
+    await world.campaigns.fan_out(campaign.id, "campaign")
+    await world.execute(
+        f"UPDATE $messages SET due_at = '{due_at}' WHERE recipient_id = $1", campaign.recipients[0]
+    )
+    # As enqueue reads them.
+    pages = [page async for page in world.campaigns.pending(campaign.id)]
+    assert [row.recipient_id for page in pages for row in page] == list(campaign.recipients)
+    waiting, fine = await asyncio.gather(*(world.claim(campaign.request(n)) for n in range(2)))
+    assert isinstance(waiting, NotYet)
+    assert waiting.reason == "not_due"
+    assert 364 * 86_400 < waiting.seconds < 367 * 86_400
+    assert isinstance(fine, Claimed)
+
+
 async def test_the_template_is_pinned_at_the_first_claim(world: World) -> None:
     campaign = await world.campaign()
     before = await world.claimed(campaign.request())
