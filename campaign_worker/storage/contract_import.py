@@ -186,7 +186,7 @@ class ContractImport:
             rows_.get(row, "mail_from"),
             rows_.get(row, "reply_to"),
             rows_.get(row, "transport") or "default",
-            rows_.get(row, "headers") or "{}",
+            rows_.headers_of(row),
             track[0] is not False,
             track[1] is not False,
             bool(track[2]),

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from campaign_worker.contract.model import CampaignStatus, Contract
@@ -58,6 +59,12 @@ def texts_of(row: Any) -> Texts:
     return Texts(str(row["subject"] or ""), html or None, text or (None if html else ""))
 
 
+def headers_of(row: Any) -> str:
+    """Read a campaign's headers as JSON; a null of JSON is none, as a null of SQL."""
+    headers = get(row, "headers")
+    return "{}" if headers in (None, "", "null") else str(headers)
+
+
 def status_of(contract: Contract, word: str | None) -> CampaignStatus | None:
     """Read the app's word for a status; None: it stands nowhere."""
     load = contract.load.campaigns
@@ -96,7 +103,11 @@ def usable_email(email: str | None) -> bool:
 def data_of(row: Any) -> str:
     """Give the variables of templates as JSON: `data`, and every column that is no other's."""
     data = get(row, "data")
-    others = {name: value for name, value in row.items() if name not in _KNOWN and name != "data"}
+    others = {
+        name: _sayable(value)
+        for name, value in row.items()
+        if name not in _KNOWN and name != "data"
+    }
     try:
         given = json.loads(data) if isinstance(data, str) else data
         values = {**(given if isinstance(given, dict) else {}), **others}
@@ -104,6 +115,15 @@ def data_of(row: Any) -> str:
     except (ValueError, RecursionError):
         # Postgres can read it. The mail that is made of it will say that we cannot.
         return str(data)
+
+
+def _sayable(value: Any) -> Any:
+    """Give what JSON has no number for as a text: NaN, Infinity."""
+    if isinstance(value, list):
+        return [_sayable(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(Decimal(value))
+    return value
 
 
 def facts_of(rows: Iterable[Any]) -> AppFacts:

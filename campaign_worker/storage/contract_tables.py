@@ -158,7 +158,8 @@ class AppTables:
             found = await self.importing.run(connection, mails)
         answers = [found.request(mail) for mail in mails]
         for mail, answer in zip(mails, answers, strict=True):
-            if isinstance(answer, CampaignRequest):
+            # An app may number its follow-ups anew; which recipient is which stays.
+            if isinstance(answer, CampaignRequest) and mail.step_id is None:
                 self._known[mail] = answer
         while len(self._known) > _KNOWN_MAX:
             self._known.popitem(last=False)

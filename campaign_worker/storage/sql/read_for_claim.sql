@@ -19,8 +19,10 @@ SELECT w.ord,
        r.email, r.name AS recipient_name, r.data,
        r.unsubscribed_at IS NOT NULL AS unsubscribed, r.replied_at IS NOT NULL AS replied,
        f.condition, f.stop_on_reply,
-       -- Between a sent step and this one a step has no row: it never existed, or was added too late.
-       CASE WHEN p.state = 'sent' AND p.step < m.step - 1 THEN 'absent' ELSE p.state END
+       -- Between a sent step and this one a step has no row: it never existed, or was added too late. An
+       -- app that adds the jobs itself may have passed over it.
+       CASE WHEN p.state = 'sent' AND p.step < m.step - 1 AND NOT f.scheduled_by_app
+            THEN 'absent' ELSE p.state END
            AS previous_state,
        p.message_id AS previous_message_id,
        p.first_opened_at IS NOT NULL AS previous_opened,

@@ -279,6 +279,24 @@ async def test_follow_ups_are_scheduled_by_whom_the_contract_names(
         assert isinstance(follow_up, Claimed)
 
 
+@pytest.mark.parametrize(
+    ("scheduled_by", "expected"),
+    [("worker", skipped("previous_step_not_sent")), ("app", Claimed)],
+)
+async def test_an_app_that_adds_follow_ups_itself_may_pass_over_one(
+    prisma: Prisma, drizzle_place: Place, scheduled_by: str, expected: object
+) -> None:
+    contract = f'{PRISMA_CONTRACT}\n[follow_ups]\nscheduled_by = "{scheduled_by}"\n'
+    place = Place(prisma, drizzle_place.database, contract=contract)
+    campaign = await prisma.campaign(1)
+    await place.send(await place.request(campaign))
+    # One for those who have opened, say, and one for those who have not.
+    for step in (1, 2):
+        await add_step(prisma, campaign.id, step)
+    claim = await place.claim(await place.request(campaign, step=2))
+    assert expected in (claim, type(claim))
+
+
 async def test_a_follow_up_is_found_by_its_own_id(prisma: Prisma, drizzle_place: Place) -> None:
     contract = PRISMA_CONTRACT.replace('step = "step"', 'step_id = "followUpId"')
     contract = contract.replace('AS campaign_id, f."step"', 'AS campaign_id, f."id", f."step"')
@@ -291,6 +309,9 @@ async def test_a_follow_up_is_found_by_its_own_id(prisma: Prisma, drizzle_place:
     assert isinstance(request, CampaignRequest)
     assert request.step == 1
     assert (await place.tables.mails_of([request]))[request] == replace(mail, step=1)
+    await place.raw.execute('UPDATE "FollowUp" SET "step" = 2')
+    moved = await place.tables.resolve(mail)
+    assert moved == replace(request, step=2), "the app has put another one before it"
     absent = await place.tables.resolve(replace(mail, step_id="none"))
     assert isinstance(absent, Missing)
     assert absent.field == "step_id"
@@ -340,11 +361,11 @@ async def edit_subject(place: Place, subject: str) -> None:
     await place.raw.execute(f"UPDATE {table} = $1", subject)
 
 
-async def add_step(app: Prisma, campaign: str) -> None:
+async def add_step(app: Prisma, campaign: str, step: int = 1) -> None:
     await app.raw.execute(
         'INSERT INTO "FollowUp" ("campaignId", "step", "subject", "bodyHtml", "delayHours")'
-        " VALUES ($1, 1, 'again', '<p>again</p>', 2)",
-        uuid.UUID(campaign),
+        " VALUES ($1, $2, 'again', '<p>again</p>', 2)",
+        *(uuid.UUID(campaign), step),
     )
 
 
@@ -429,3 +450,30 @@ async def test_an_address_is_suppressed_whatever_spelling_of_its_domain_the_app_
         assert await place.claim(await place.request(campaign, index)) == skipped(
             "suppressed_asked"
         )
+
+
+async def test_a_number_that_json_does_not_know_is_a_text_in_templates(
+    drizzle: Drizzle, drizzle_place: Place
+) -> None:
+    strange = "'NaN'::float8 AS score, ARRAY[1.5, '-Infinity'::float8] AS scores"
+    contract = drizzle.contract.replace(
+        "cc.attributes AS data", f"cc.attributes AS data, {strange}"
+    )
+    place = Place(drizzle, drizzle_place.database, contract=contract)
+    claim = await place.claim(await place.request(await drizzle.campaign(1)))
+    assert isinstance(claim, Claimed)
+    assert isinstance(claim.content, CampaignContent)
+    data = claim.content.recipient_data
+    assert (data["score"], data["scores"]) == ("NaN", [1.5, "-Infinity"])
+
+
+async def test_a_campaign_whose_headers_are_a_null_of_json_has_none(prisma_place: Place) -> None:
+    contract = prisma_place.app.contract.replace(
+        'c."fromEmail" AS mail_from', 'c."fromEmail" AS mail_from, c."headers"'
+    )
+    await prisma_place.raw.execute('ALTER TABLE "Campaign" ADD "headers" jsonb DEFAULT \'null\'')
+    place = Place(prisma_place.app, prisma_place.database, contract=contract)
+    claim = await place.claim(await place.request(await place.app.campaign(1)))
+    assert isinstance(claim, Claimed)
+    assert isinstance(claim.content, CampaignContent)
+    assert claim.content.headers == {}
