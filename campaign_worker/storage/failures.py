@@ -27,11 +27,16 @@ class Failures:
         return [dict(row) for row in rows]
 
     async def retry(self, selection: Selection) -> Sequence[DueRow]:
-        """Schedule such rows for now, with all their attempts; those that it met."""
+        """Schedule such rows for now, with all their attempts; those that it met.
+
+        Their campaigns run again, where they were completed.
+        """
         sql = self._database.sql
         async with self._database.transaction() as connection:
             retried = await connection.fetch(
                 sql["retry_failures"], *arguments_of(selection), DEATHS_BESIDE_OTHERS
             )
-            rows = await connection.fetch(sql["rows_by_id"], [row["id"] for row in retried])
+            ids = [row["id"] for row in retried]
+            await connection.execute(sql["reopen_campaigns"], ids)
+            rows = await connection.fetch(sql["rows_by_id"], ids)
         return [due_row(row) for row in rows]

@@ -3,6 +3,9 @@
 UPDATE {schema}.campaigns c
 SET status = 'completed', completed_at = clock_timestamp()
 WHERE c.status = 'running'
+  -- Where the row has changed since this statement began, as by an enqueue, all below is looked up as it
+  -- was before that: left to the next look.
+  AND c.ctid = (SELECT x.ctid FROM {schema}.campaigns x WHERE x.id = c.id)
   -- What an app's campaign is, the app says.
   AND NOT EXISTS (SELECT FROM {schema}.contract_campaigns k WHERE k.campaign_id = c.id)
   AND CASE

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from campaign_worker.delivery.claims import Claimed, GoesAlone
+from campaign_worker.delivery.claims import Claimed, GoesAlone, NotYet
 from campaign_worker.delivery.settlements import FailReason, MarkFailed
 from campaign_worker.storage.doubts import Selection
 from campaign_worker.storage.failures import Failures
@@ -98,3 +98,18 @@ async def test_only_the_mails_that_are_meant_are_listed_and_retried(world: World
     assert len(await failures.list(Selection(), 2)) == 2
     assert len(await failures.retry(Selection(campaign_id=campaign.id))) == 2
     assert await world.state(theirs) == "failed"
+
+
+async def test_a_completed_campaign_runs_again_with_what_is_retried(world: World) -> None:
+    campaign, other = await world.campaign(), await world.campaign()
+    for one in (campaign, other):
+        await failed(world, one)
+    recovery = world.recovery()
+    assert await recovery.complete_campaigns() == [campaign.id, other.id]
+    await Failures(world.database).retry(Selection(campaign_id=campaign.id))
+    assert await world.campaigns.status(campaign.id) == "running"
+    assert await world.campaigns.status(other.id) == "completed"
+    assert await recovery.complete_campaigns() == []
+    # So that it can be stopped.
+    assert await world.campaigns.change_status(campaign.id, before="running", after="paused")
+    assert isinstance(await world.claim(campaign.request()), NotYet)

@@ -164,6 +164,24 @@ async def test_a_campaign_is_complete_when_nothing_of_it_is_open(world: World) -
     assert await world.state(first) == "sent"
 
 
+async def test_a_campaign_that_is_enqueued_again_while_it_is_completed_runs_on(
+    world: World,
+) -> None:
+    campaign = await world.campaign()
+    await world.sent(campaign.request())
+    async with world.raw.transaction():
+        await world.execute(
+            "INSERT INTO $recipients (campaign_id, email) VALUES ($1, 'late@x.example')",
+            campaign.id,
+        )
+        await world.execute("UPDATE $campaigns SET status = 'running'")
+        # It has seen no row of this transaction.
+        completing = asyncio.create_task(world.recovery().complete_campaigns())
+        await eventually(world.somebody_waits_for_a_lock)
+    assert await completing == []
+    assert await world.campaigns.status(campaign.id) == "running"
+
+
 @pytest.mark.parametrize("status", ["draft", "paused", "cancelled"])
 async def test_only_running_campaigns_are_completed(world: World, status: str) -> None:
     campaign = await world.campaign()
