@@ -15,6 +15,7 @@ from campaign_worker.storage.database import Database
 from campaign_worker.storage.feedback import PostgresFeedback
 from campaign_worker.storage.tracking import (
     PostgresArchive,
+    PostgresClock,
     PostgresEvents,
     PostgresLinks,
     PostgresUnsubscribes,
@@ -28,6 +29,7 @@ from campaign_worker.storage.tracking_stream import (
 )
 from campaign_worker.tracking.classify import TIMING
 from campaign_worker.tracking.clients import ClientHashes
+from campaign_worker.tracking.clock import ClockKeeper
 from campaign_worker.tracking.destinations import Destinations
 from campaign_worker.tracking.drain import Drainer, StreamDrain
 from campaign_worker.tracking.limits import RateLimit
@@ -89,6 +91,7 @@ class TrackingParts:
             listener,
         )
         self.services: Sequence[StartStop] = (
+            ClockKeeper(self.routes.clock, PostgresClock(database)),
             self._destinations,
             Drainer(self._leaver_drain),
             Drainer(open_drain),

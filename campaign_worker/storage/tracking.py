@@ -11,6 +11,7 @@ import contextlib
 import functools
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 
 import structlog
 
@@ -118,6 +119,18 @@ class PostgresLinks:
         """Read links with greater ids, the least first, of the `last` ids only."""
         rows = await self._database.fetch("links_after", link_id, limit, last)
         return {row["id"]: row["url"] for row in rows}
+
+
+class PostgresClock:
+    """Fulfils what tracking's ClockKeeper asks. Raises DatabaseAway."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __call__(self) -> datetime:
+        """Tell the time, with its zone."""
+        told: datetime = await self._database.call("store_clock")
+        return told
 
 
 class PostgresArchive:

@@ -11,7 +11,6 @@ import base64
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -22,6 +21,7 @@ from campaign_worker.quick import Answered, Asked
 from campaign_worker.tracking.answers import Answer
 from campaign_worker.tracking.classify import EventKind, Hit, Visitor, classify
 from campaign_worker.tracking.clients import ClientHashes, client_address, limited_as
+from campaign_worker.tracking.clock import Clock
 from campaign_worker.tracking.destinations import Destinations
 from campaign_worker.tracking.events import (
     ALL_SECONDS,
@@ -88,7 +88,7 @@ class Clients:
 
 
 class TrackingRoutes:
-    """Answers /o/, /c/ and /u/."""
+    """Answers /o/, /c/ and /u/. `clock` says at what times."""
 
     def __init__(
         self,
@@ -100,6 +100,7 @@ class TrackingRoutes:
         clients: Clients,
         listener: Listener,
     ) -> None:
+        self.clock = Clock()
         self._keyring = keyring
         self._events = events
         self._unsubscribes = unsubscribes
@@ -227,7 +228,7 @@ class TrackingRoutes:
             machine=verdict.machine,
             client_hash=self._clients.hashes.of(address),
             user_agent=cleaned_agent(headers.get("user-agent")),
-            occurred_at=datetime.now(UTC),
+            occurred_at=self.clock.now(),
         )
         recorder = self._unsubscribes if kind is EventKind.UNSUBSCRIBE else self._events
         return recorder.record(event)

@@ -46,6 +46,17 @@ async def idle(self): pass
 drain.Drainer._start = idle
 """
 
+# The machine's clock is wrong by so many hours.
+WRONG_CLOCK = """
+import datetime
+true = datetime.datetime
+class Wrong(true):
+    @classmethod
+    def now(cls, tz=None):
+        return true.now(tz) + datetime.timedelta(hours={hours})
+datetime.datetime = Wrong
+"""
+
 
 async def asked(worker: WorkerProcess, path: str, method: str = "GET", **options: object) -> int:
     """Ask once, over a connection of its own; 0 when nobody answered."""
@@ -189,6 +200,33 @@ async def test_a_tracker_says_what_it_counts(make_site: SiteMaker) -> None:
         return await worker.metric("campaign_worker_event_loop_lag_seconds_count") > 0
 
     await eventually(late)
+
+
+@pytest.mark.parametrize(
+    ("hours", "sent", "seen"), [(-2, "-1 hour", "human"), (2, "30 seconds", "prefetch")]
+)
+async def test_a_tracker_whose_clock_is_wrong_goes_by_that_of_postgres(
+    make_site: SiteMaker, hours: int, sent: str, seen: str
+) -> None:
+    site = make_site(secrets=(SECRET,), env=KEYS)
+    (message,) = (await seed(site.database_url, 1)).messages
+    async with site.postgres() as connection:
+        # What is asked for within seconds of that is asked for by a machine.
+        await connection.execute(
+            f"UPDATE campaign_worker.messages SET marked_at = now() + interval '{sent}'"
+        )
+    wrong = WRONG_CLOCK.format(hours=hours)
+    worker = await site.ready("tracker", command="track", before=wrong)
+
+    async def told_right() -> bool:
+        assert await asked(worker, URLS.open(message)) == 200
+        async with site.postgres() as connection:
+            found = await connection.fetch("SELECT class FROM campaign_worker.tracking_events")
+        return seen in {row["class"] for row in found}
+
+    await eventually(told_right, 10)
+    [line] = [line for line in worker.records("tracking") if "clock" in line.get("problem", "")]
+    assert abs(line["seconds"] - hours * 3600) <= 1
 
 
 async def test_a_tracker_takes_what_providers_report(make_site: SiteMaker) -> None:
