@@ -118,6 +118,7 @@ class App:
             held=(
                 *self._parts.gate.reasons,
                 *self._parts.breakers.reasons,
+                *self._parts.senders.reasons,
                 # All queues of a Redis have the same to say.
                 *dict.fromkeys(one.reason for one in self._parts.troubles.values() if one.reason),
                 *(self._parts.tracking.held if self._parts.tracking is not None else ()),

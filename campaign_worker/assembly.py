@@ -22,6 +22,7 @@ from campaign_worker.delivery.processor import MailProcessor, ProcessorOptions
 from campaign_worker.delivery.reconciler import Reconciler
 from campaign_worker.delivery.retry import RetryPolicy
 from campaign_worker.delivery.routing import Routing
+from campaign_worker.delivery.senders import Senders
 from campaign_worker.delivery.spool import Drain
 from campaign_worker.delivery.writing import Writer
 from campaign_worker.errors import (
@@ -108,9 +109,11 @@ class Parts:
         self.breakers = Breakers(
             self.transports, listener, pause_seconds=settings.bounce_pause_seconds
         )
+        floor_seconds = settings.retry_4xx_floor_seconds
+        self.senders = Senders(listener, floor_seconds=floor_seconds)
         self.gate = self._build_gate()
         self.reconciler = self._build_reconciler()
-        self.watch = Watch(self._queues, listener)
+        self.watch = Watch(self._queues, listener, self.senders.sweep)
         self.slowest = SlowestJobs(self.redis, settings.bullmq_prefix)
         self.troubles: dict[str, Troubles] = {}
         self._pipeline = self._build_pipeline()
@@ -230,7 +233,7 @@ class Parts:
             ),
             composer=MailComposer(ComposerOptions(settings.mail_from, _tracking_urls(settings))),
             pace=self._build_pace(),
-            endgame=Endgame(writer, self.gate, self.breakers, policy),
+            endgame=Endgame(writer, self.gate, self.breakers, self.senders, policy),
             listener=self._listener,
         )
 

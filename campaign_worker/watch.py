@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from campaign_worker.errors import RedisAway
@@ -25,10 +25,16 @@ class Countable(Protocol):
 
 
 class Watch(StartStop):
-    """Reports depth and lag from start to stop."""
+    """Reports depth and lag from start to stop; `sweep` is called as often as it reports depth."""
 
-    def __init__(self, queues: Mapping[str, Countable], listener: Listener) -> None:
+    def __init__(
+        self,
+        queues: Mapping[str, Countable],
+        listener: Listener,
+        sweep: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()
+        self._sweep = sweep
         self._queues = queues
         self._listener = listener
         self._tasks: list[asyncio.Task[None]] = []
@@ -48,6 +54,7 @@ class Watch(StartStop):
             # A Redis that is away is reported by its workers; the old numbers stand meanwhile.
             with contextlib.suppress(RedisAway):
                 await self._report_depth()
+            self._sweep()
             await asyncio.sleep(DEPTH_EVERY_SECONDS)
 
     async def _report_depth(self) -> None:

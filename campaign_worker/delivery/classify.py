@@ -18,6 +18,7 @@ MAX_HINT_SECONDS = 6 * 3600
 RECIPIENTS_FAULT = frozenset({"1.1", "1.2", "1.3", "1.6", "1.10", "2.1"})
 RECIPIENTS_FAULT_AT_RCPT = frozenset({550, 551, 553})
 OURS = frozenset({530, 535})
+TOO_BIG = frozenset({"2.3", "3.4"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,22 @@ class TransportRefuses:
 
 
 @dataclass(frozen=True, slots=True)
+class SenderRefused:
+    """The server will not have the sender: its mails wait, and those of other senders do not."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """The connection was lost after the final dot had begun: sent or not, nobody can tell."""
 
     detail: str
 
 
-RefusalVerdict: TypeAlias = HardBounce | Rejected | Transient | Throttled | TransportRefuses
+RefusalVerdict: TypeAlias = (
+    HardBounce | Rejected | Transient | Throttled | TransportRefuses | SenderRefused
+)
 Verdict: TypeAlias = RefusalVerdict | Unknown
 
 
@@ -115,13 +125,17 @@ def _permanent(
 ) -> RefusalVerdict:
     if kind is None:
         return _permanent_by_phase(phase, code, detail, text)
-    if kind in RECIPIENTS_FAULT and phase is not SmtpPhase.MAIL:
+    at_mail = phase is SmtpPhase.MAIL
+    if kind in RECIPIENTS_FAULT and not at_mail:
         return HardBounce(detail)
     if kind.startswith("7.") or kind == "1.8" or code in OURS:
         return TransportRefuses(detail, phase)
     # 5.2.2 is a full mailbox; 552 with 5.2.3 or 5.3.4 is a mail too big, which stays too big.
-    if kind == "2.2" or (code == 552 and kind not in {"2.3", "3.4"}):  # noqa: PLR2004
+    if kind == "2.2" or (code == 552 and kind not in TOO_BIG):  # noqa: PLR2004
         return Transient(detail, hint_seconds(text))
+    # By then the server knows of a mail its sender, its size, and that it needs SMTPUTF8 (5.6.7).
+    if at_mail and kind not in TOO_BIG and not kind.startswith("6."):
+        return SenderRefused(detail)
     return Rejected(detail)
 
 
@@ -132,7 +146,7 @@ def _permanent_by_phase(phase: SmtpPhase, code: int, detail: str, text: str) -> 
         return Transient(detail, hint_seconds(text))
     if phase is SmtpPhase.RCPT and code in RECIPIENTS_FAULT_AT_RCPT:
         return HardBounce(detail)
-    return Rejected(detail)
+    return SenderRefused(detail) if phase is SmtpPhase.MAIL else Rejected(detail)
 
 
 _CLOCK = re.compile(r"\bin (\d{1,2}):(\d{2}):(\d{2})\b")

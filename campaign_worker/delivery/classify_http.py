@@ -12,6 +12,7 @@ from typing import TypeAlias
 from campaign_worker.delivery.classify import (
     MAX_HINT_SECONDS,
     Rejected,
+    SenderRefused,
     Throttled,
     TransportRefuses,
 )
@@ -45,7 +46,7 @@ class Mismatch:
     detail: str
 
 
-HttpVerdict: TypeAlias = Rejected | Throttled | TransportRefuses | Again | Mismatch
+HttpVerdict: TypeAlias = Rejected | Throttled | TransportRefuses | SenderRefused | Again | Mismatch
 
 
 def classify_http(ending: HttpRefused | HttpLost) -> HttpVerdict:
@@ -63,6 +64,11 @@ def refused_with(
     match status:
         case _ if name in KEYS:
             return TransportRefuses(detail, SmtpPhase.AUTH)
+        case 403 if name == "validation_error":
+            # A domain that is not verified; 422 is a From that is none.
+            return SenderRefused(detail)
+        case 422 if name == "invalid_from_address":
+            return SenderRefused(detail)
         case 409 if name == "invalid_idempotent_request":
             return Mismatch(detail)
         case 408 | 409:

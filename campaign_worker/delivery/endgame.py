@@ -5,7 +5,7 @@ Judges answers; that an ending is written, whatever is away, is the writer's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import structlog
@@ -16,18 +16,21 @@ from campaign_worker.delivery.claims import Claimed
 from campaign_worker.delivery.classify import (
     HardBounce,
     Rejected,
+    SenderRefused,
     Throttled,
     Transient,
     TransportRefuses,
     Unknown,
+    Verdict,
     classify,
 )
-from campaign_worker.delivery.classify_http import Again, Mismatch, classify_http
+from campaign_worker.delivery.classify_http import Again, HttpVerdict, Mismatch, classify_http
 from campaign_worker.delivery.model import Accepted, Composed, Refusal
 from campaign_worker.delivery.outcomes import Outcome
 from campaign_worker.delivery.ports import Gate
 from campaign_worker.delivery.replay import pause_seconds
 from campaign_worker.delivery.retry import Attempt, RetryPolicy, delay_seconds, is_last
+from campaign_worker.delivery.senders import SENDER_RESTS, Sender, Senders
 from campaign_worker.delivery.settlements import (
     Ending,
     FailReason,
@@ -36,7 +39,6 @@ from campaign_worker.delivery.settlements import (
     MarkReleased,
     MarkRetry,
     MarkSent,
-    NextStep,
     Settled,
     Settlement,
     Superseded,
@@ -71,16 +73,40 @@ class Handed:
     mail: Composed
     transport: str
     attempt: Attempt
+    campaign_id: int | None
+
+    @property
+    def sender(self) -> Sender:
+        """Whose mail it is, as servers refuse it."""
+        return Sender(self.transport, self.campaign_id, self.mail.envelope.sender)
 
 
 class Endgame:
     """Has endings written and answers with outcomes."""
 
-    def __init__(self, writer: Writer, gate: Gate, breakers: Breakers, policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        gate: Gate,
+        breakers: Breakers,
+        senders: Senders,
+        policy: RetryPolicy,
+    ) -> None:
         self._writer = writer
         self._breakers = breakers
+        self._senders = senders
         self._gate = gate
         self._policy = policy
+
+    async def put_off(self, handed: Handed) -> Outcome | None:
+        """Release a mail whose sender rests; None for one that may be tried."""
+        wait = self._senders.wait(handed.sender)
+        if wait is None:
+            return None
+        outcome = await self.settle(handed.claim, MarkReleased(wait.detail, wait.seconds))
+        if isinstance(outcome, outcomes.Deferred):
+            return replace(outcome, reason=SENDER_RESTS)
+        return outcome
 
     async def settle_answer(self, handed: Handed, answer: Answer) -> Outcome:
         """Write what the server's answer means."""
@@ -92,6 +118,7 @@ class Endgame:
                 log.warning("accepted, but not for all recipients", row=row, refused=many)
         else:
             ending = self._ending_of(handed, answer)
+        self._hear(handed, answer, ending)
         judgement = self._judged(handed, answer, ending)
         if not judgement.suppress:
             ending = _unbelieved(ending)
@@ -105,7 +132,7 @@ class Endgame:
         answer = await self._writer.write(settlement)
         match answer:
             case Settled(next_step):
-                return _outcome_of(ending, next_step)
+                return outcomes.of_ending(ending, next_step)
             case Superseded():
                 # Somebody else owns the row, or an operator ended it: it will say what to do.
                 return outcomes.Busy(seconds=1.0)
@@ -137,6 +164,16 @@ class Endgame:
         else:
             await self._writer.write(settlement)
 
+    def _hear(self, handed: Handed, answer: Answer, ending: Ending) -> None:
+        """Tell the senders what came of one of their mails; of a refused MAIL they know."""
+        match answer, ending:
+            case Accepted(), _:
+                self._senders.accepted(handed.sender)
+            case _, MarkFailed(FailReason.REJECTED):
+                self._senders.rejected(handed.sender, handed.claim.id)
+            case SmtpRefused(phase=SmtpPhase.RCPT | SmtpPhase.DATA | SmtpPhase.BODY), _:
+                self._senders.passed(handed.sender)
+
     def _judged(self, handed: Handed, answer: Answer, ending: Ending) -> Judgement:
         """Have the breaker look at the mail's RCPTs; one that trips stops the intake."""
         recipients = len(handed.mail.envelope.recipients)
@@ -157,9 +194,7 @@ class Endgame:
 
     def _ending_of(self, handed: Handed, error: Unaccepted) -> Ending:
         attempt, last = handed.attempt, is_last(handed.attempt, handed.claim.attempts)
-        verdict = (
-            classify_http(error) if isinstance(error, HttpRefused | HttpLost) else classify(error)
-        )
+        verdict = _judge(error)
         match verdict:
             case HardBounce(detail):
                 everybody = _at_fault(handed.mail.envelope.recipients, error)
@@ -175,11 +210,8 @@ class Endgame:
             case Throttled(detail, hint_seconds):
                 pause_seconds = max(hint_seconds or 0.0, self._policy.floor_seconds)
                 return MarkReleased(detail, max(pause_seconds, _SHORTEST_REST_SECONDS))
-            case TransportRefuses(detail):
-                # The transport rests. The mail steps back too, in case the refusal is its own.
-                self._gate.transport_down(handed.transport, error)
-                pause_seconds = max(self._policy.floor_seconds, _SHORTEST_REST_SECONDS)
-                return MarkReleased(detail, pause_seconds)
+            case TransportRefuses() | SenderRefused():
+                return self._refused(handed, verdict, error)
             case Unknown(detail):
                 again = self._policy.resend_ambiguous and not last
                 return MarkInDoubt(handed.mail.message_id, detail, resend=again)
@@ -189,6 +221,17 @@ class Endgame:
                 return MarkInDoubt(handed.mail.message_id, detail)
             case _:
                 assert_never(verdict)
+
+    def _refused(
+        self, handed: Handed, verdict: TransportRefuses | SenderRefused, error: Unaccepted
+    ) -> MarkReleased:
+        if isinstance(verdict, SenderRefused):
+            wait = self._senders.refused(handed.sender, handed.claim.id, verdict.detail)
+            return MarkReleased(wait.detail, wait.seconds)
+        # The transport rests. The mail steps back too, in case the refusal is its own.
+        self._gate.transport_down(handed.transport, error)
+        floor_seconds = max(self._policy.floor_seconds, _SHORTEST_REST_SECONDS)
+        return MarkReleased(verdict.detail, floor_seconds)
 
     def _repeated(self, handed: Handed, verdict: Again, error: Unaccepted) -> Ending:
         if verdict.rests:
@@ -200,24 +243,8 @@ class Endgame:
         return MarkReleased(verdict.detail, seconds, unknown=True)
 
 
-def _outcome_of(ending: Ending, next_step: NextStep | None) -> Outcome:
-    match ending:
-        case MarkSent(message_id):
-            return outcomes.Sent(message_id, next_step)
-        case MarkFailed(FailReason.EXHAUSTED, detail):
-            return outcomes.Failed(detail, 0.0, exhausted=True)
-        case MarkFailed(reason, detail):
-            return outcomes.Rejected(reason.value, detail)
-        case MarkRetry(detail, seconds):
-            return outcomes.Failed(detail, seconds, exhausted=False)
-        case MarkReleased(detail, 0.0):
-            return outcomes.Interrupted(detail)
-        case MarkReleased(detail, seconds):
-            return outcomes.Deferred(detail, seconds)
-        case MarkInDoubt(_, detail, resend):
-            return outcomes.InDoubt(detail, resend=resend)
-        case _:
-            assert_never(ending)
+def _judge(error: Unaccepted) -> Verdict | HttpVerdict:
+    return classify_http(error) if isinstance(error, HttpRefused | HttpLost) else classify(error)
 
 
 def _unbelieved(ending: Ending) -> Ending:

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
-from campaign_worker.delivery.settlements import NextStep
+from campaign_worker.delivery.settlements import (
+    Ending,
+    FailReason,
+    MarkFailed,
+    MarkInDoubt,
+    MarkReleased,
+    MarkRetry,
+    MarkSent,
+    NextStep,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +83,24 @@ class InDoubt:
 
 
 Outcome = Sent | Skipped | Deferred | Busy | Interrupted | Rejected | Failed | InDoubt
+
+
+def of_ending(ending: Ending, next_step: NextStep | None) -> Outcome:
+    """Say what a row's ending means for its job."""
+    match ending:
+        case MarkSent(message_id):
+            return Sent(message_id, next_step)
+        case MarkFailed(FailReason.EXHAUSTED, detail):
+            return Failed(detail, 0.0, exhausted=True)
+        case MarkFailed(reason, detail):
+            return Rejected(reason.value, detail)
+        case MarkRetry(detail, seconds):
+            return Failed(detail, seconds, exhausted=False)
+        case MarkReleased(detail, 0.0):
+            return Interrupted(detail)
+        case MarkReleased(detail, seconds):
+            return Deferred(detail, seconds)
+        case MarkInDoubt(_, detail, resend):
+            return InDoubt(detail, resend=resend)
+        case _:
+            assert_never(ending)

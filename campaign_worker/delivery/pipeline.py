@@ -149,7 +149,10 @@ class Pipeline:
             return await self._endgame.settle(claim, _unfit(claim, error))
         if not may_go(run.signal, lease):
             return await self._endgame.settle(claim, MarkReleased("interrupted"))
-        handed = Handed(claim, mail, transport.name, run.attempt)
+        handed = Handed(claim, mail, transport.name, run.attempt, run.request.campaign_id)
+        put_off = await self._endgame.put_off(handed)
+        if put_off is not None:
+            return put_off
         kept = _replayable(mail, transport)
         mark = Mark(self._ledger, run.signal, claim, lease, mail.message_id, kept)
         began_at = time.monotonic()

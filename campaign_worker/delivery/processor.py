@@ -18,6 +18,7 @@ from campaign_worker.delivery.pipeline import Pipeline, Run
 from campaign_worker.delivery.ports import Gate, JobView, NextSteps, Signal
 from campaign_worker.delivery.requests import CampaignRequest, InlineRequest, JobRef, Request
 from campaign_worker.delivery.retry import Attempt
+from campaign_worker.delivery.senders import SENDER_RESTS
 from campaign_worker.errors import (
     DatabaseAway,
     MailNotSent,
@@ -120,9 +121,10 @@ class MailProcessor:
         except SettingsError as error:
             log.error("settings do not serve this campaign", reason=str(error))
             return outcomes.Deferred("settings", MISCONFIGURED_SECONDS)
-        rests = isinstance(outcome, outcomes.Deferred) and outcome.reason in RESTING
-        if rests and request.campaign_id is not None:
-            self._options.on_rest(job.queue_name, request.campaign_id)
+        if isinstance(outcome, outcomes.Deferred):
+            campaign_id = _at_rest(request, outcome.reason)
+            if campaign_id is not None:
+                self._options.on_rest(job.queue_name, campaign_id)
         if isinstance(outcome, outcomes.Sent) and outcome.next_step is not None:
             await self._next_steps.add(outcome.next_step, job)
         return outcome
@@ -182,6 +184,15 @@ class MailProcessor:
                 return Failed(MailNotSent("in_doubt", detail), retry=False)
             case _:
                 assert_never(outcome)
+
+
+def _at_rest(request: Request, reason: str) -> int | None:
+    """Name the campaign of which every mail has the same reason to wait."""
+    if reason in RESTING:
+        return request.campaign_id
+    # Mails that jobs carry whole name senders of their own.
+    is_campaigns = reason == SENDER_RESTS and isinstance(request, CampaignRequest)
+    return request.campaign_id if is_campaigns else None
 
 
 def _tell(outcome: Outcome) -> None:

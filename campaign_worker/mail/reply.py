@@ -7,6 +7,7 @@ import re
 from campaign_worker.delivery.classify import (
     HardBounce,
     Rejected,
+    SenderRefused,
     Throttled,
     Transient,
     TransportRefuses,
@@ -22,7 +23,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]
 _UNDECODABLE = re.compile("[\ud800-\udfff]")
 # At the start, or after "#" as some servers write it: "550 #5.1.0", "550 no such user (#5.1.1)".
 _ENHANCED = re.compile(r"(?:\A|#)([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
-_MILDEST_FIRST = (Throttled, Transient, TransportRefuses, Rejected, HardBounce)
+_MILDEST_FIRST = (Throttled, Transient, TransportRefuses, SenderRefused, Rejected, HardBounce)
 
 
 def clean(text: str) -> str:

@@ -15,6 +15,7 @@ from campaign_worker.delivery.pipeline import Pipeline
 from campaign_worker.delivery.processor import MailProcessor, ProcessorOptions
 from campaign_worker.delivery.retry import RetryPolicy
 from campaign_worker.delivery.routing import Routing
+from campaign_worker.delivery.senders import Senders
 from campaign_worker.delivery.settlements import Settlement, SpoolEntry
 from campaign_worker.delivery.writing import Writer
 from campaign_worker.errors import SmtpLost, SmtpPhase, SmtpRefused
@@ -43,6 +44,7 @@ class Composer:
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.recipients: tuple[str, ...] = ("to@example.com",)
+        self.sender = "from@example.com"
 
     def checked(self, mail: InlineMail) -> InlineMail:
         if self.error is not None:
@@ -52,7 +54,7 @@ class Composer:
     def compose(self, claimed: Claimed) -> Composed:
         if self.error is not None:
             raise self.error
-        envelope = Envelope("from@example.com", self.recipients)
+        envelope = Envelope(self.sender, self.recipients)
         return Composed(envelope, claimed.message_key.encode(), f"<{claimed.message_key}@x>")
 
 
@@ -205,6 +207,10 @@ class Bench:
         self.breakers = Breakers(
             transports, self.notes, pause_seconds=600.0, clock=lambda: self.now
         )
+        self.senders = Senders(
+            self.notes, floor_seconds=given["floor_seconds"], clock=lambda: self.now
+        )
+        self.rested: list[tuple[str, int]] = []
         writer = Writer(world.ledger, self.spool, self.gate)
         pipeline = Pipeline(
             ledger=world.ledger,
@@ -212,11 +218,14 @@ class Bench:
             transports=Routing(transports, world.campaigns.transports, self.breakers.check),
             composer=composer or self.composer,
             pace=self.pace,
-            endgame=Endgame(writer, self.gate, self.breakers, RetryPolicy(**given)),
+            endgame=Endgame(writer, self.gate, self.breakers, self.senders, RetryPolicy(**given)),
             listener=self.notes,
         )
         self.options = ProcessorOptions(
-            park_unknown=True, now_ms=lambda: NOW_MS, backoff_seconds=_backoff
+            park_unknown=True,
+            now_ms=lambda: NOW_MS,
+            backoff_seconds=_backoff,
+            on_rest=lambda queue, campaign_id: self.rested.append((queue, campaign_id)),
         )
         self.processor = MailProcessor(pipeline, self.gate, self.notes, self.notes, self.options)
 

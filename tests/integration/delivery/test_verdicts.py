@@ -32,6 +32,9 @@ VERDICTS: list[tuple[Exception, str, str | None, int, str, int]] = [
     (SmtpLost(SmtpPhase.RCPT, "gone"), "scheduled", None, 1, RETRY, 0),
     (SmtpRefused(RCPT, 452, "4.3.2", "slow"), "scheduled", None, 0, DEFERRED, 0),
     (SmtpRefused(SmtpPhase.MAIL, 421, None, "busy"), "scheduled", None, 0, DEFERRED, 0),
+    (SmtpRefused(SmtpPhase.MAIL, 550, None, "unknown"), "scheduled", None, 0, DEFERRED, 0),
+    (SmtpRefused(SmtpPhase.MAIL, 553, "5.1.7", "unknown"), "scheduled", None, 0, DEFERRED, 0),
+    (SmtpRefused(SmtpPhase.MAIL, 552, "5.3.4", "too big"), "failed", "rejected", 1, FINAL, 0),
     (SmtpLost(BODY, "gone"), "in_doubt", "no_answer_to_final_dot", 0, FINAL, 0),
 ]
 

@@ -16,9 +16,9 @@ from campaign_worker.errors import SmtpLost, SmtpPhase, SmtpRefused, TransportDo
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "smtp-classification.md"
 PHASES = [SmtpPhase.MAIL, SmtpPhase.RCPT, SmtpPhase.DATA, SmtpPhase.BODY]
-CODES = [421, 450, 451, 452, 454, 500, 501, 503, 521, 530, 535, 550, 551, 552, 553, 554]
+CODES = [421, 450, 451, 452, 454, 500, 501, 503, 521, 530, 535, 550, 551, 552, 553, 554, 555]
 DETAILS = ["0.0", "1.0", "1.1", "1.2", "1.3", "1.6", "1.7", "1.8", "1.10", "2.0", "2.1", "2.2",
-           "2.3", "3.0", "3.4", "4.4", "5.3", "7.0", "7.1", "7.26"]  # fmt: skip
+           "2.3", "3.0", "3.4", "4.4", "5.3", "5.4", "6.7", "7.0", "7.1", "7.26"]  # fmt: skip
 
 
 def table() -> list[tuple[str, str, str, str]]:
@@ -68,7 +68,7 @@ def test_the_code_judges_as_the_documented_table_says() -> None:
 
 def test_every_line_of_the_table_applies_to_some_case() -> None:
     assert {expected(*case)[0] for case in CASES} == set(range(len(ROWS)))
-    assert len(ROWS) == 12
+    assert len(ROWS) == 14
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,11 @@ def test_every_line_of_the_table_applies_to_some_case() -> None:
         (TransportDown("default", SmtpPhase.CONNECT, "timed out"), "TransportRefuses"),
         (SmtpRefused(SmtpPhase.RCPT, 550, "5.1.1", "unknown user"), "HardBounce"),
         (SmtpRefused(SmtpPhase.BODY, 550, None, "spam"), "Rejected"),
+        (SmtpRefused(SmtpPhase.MAIL, 550, None, "unknown sender"), "SenderRefused"),
+        (SmtpRefused(SmtpPhase.MAIL, 553, "5.1.7", "not your domain"), "SenderRefused"),
+        (SmtpRefused(SmtpPhase.MAIL, 550, "5.1.1", "sender unknown"), "SenderRefused"),
+        (SmtpRefused(SmtpPhase.MAIL, 553, "5.6.7", "no SMTPUTF8"), "Rejected"),
+        (SmtpRefused(SmtpPhase.MAIL, 550, "5.7.1", "not for you"), "TransportRefuses"),
         (SmtpRefused(SmtpPhase.RCPT, 550, "5.7.1", "you are listed"), "TransportRefuses"),
         (SmtpRefused(SmtpPhase.RCPT, 452, "4.3.1", "full"), "Throttled"),
     ],

@@ -25,8 +25,9 @@ STATUSES = [301, 307, 400, 401, 402, 403, 404, 405, 407, 408, 409, 413, 422, 429
             500, 501, 502, 503, 504, 520]  # fmt: skip
 NAMES = ["", "validation_error", "missing_required_field", "missing_api_key", "invalid_api_key",
          "restricted_api_key", "suspended_api_key", "invalid_idempotent_request",
-         "concurrent_idempotent_requests", "daily_quota_exceeded", "monthly_quota_exceeded",
-         "rate_limit_exceeded", "internal_server_error", "something_new"]  # fmt: skip
+         "invalid_from_address", "concurrent_idempotent_requests", "daily_quota_exceeded",
+         "monthly_quota_exceeded", "rate_limit_exceeded", "internal_server_error",
+         "something_new"]  # fmt: skip
 
 
 def table() -> list[tuple[str, str, str]]:
@@ -73,7 +74,7 @@ def test_the_code_judges_as_the_documented_table_says() -> None:
 
 def test_every_line_of_the_table_applies_to_some_case() -> None:
     assert {expected(*case)[0] for case in CASES} == set(range(len(ROWS)))
-    assert len(ROWS) == 9
+    assert len(ROWS) == 11
 
 
 def test_no_answer_is_asked_about_again() -> None:
