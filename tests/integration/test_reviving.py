@@ -313,6 +313,22 @@ async def test_only_jobs_of_ours_that_name_the_campaign_are_put_off(yard: Yard) 
     assert count == 0
 
 
+async def test_what_is_noted_of_jobs_that_are_put_off_again_and_again_stays_bounded(
+    yard: Yard,
+) -> None:
+    campaign = await yard.rows(20, status="paused")
+    await yard.add(campaign)
+    for _ in range(5):
+        counts = await yard.queue.put_off(campaign.id, delay_seconds=60.0, spread_seconds=0.0)
+        assert counts[1] == 20
+        await yard.queue.promote(await yard.client.zrange(yard.keys.of("delayed"), 0, -1))
+    await yard.queue.put_off(campaign.id, delay_seconds=60.0, spread_seconds=0.0)
+    (noted,) = [key async for key in yard.client.scan_iter(f"{yard.keys.base}aside:*")]
+    assert await yard.client.llen(noted) <= 40
+    assert await yard.queue.call_back(campaign.id, 100) == 20
+    assert await yard.counts() == {"waiting": 20}
+
+
 async def _counts(yard: Yard, expected: dict[str, int]) -> bool:
     return await yard.counts() == expected
 

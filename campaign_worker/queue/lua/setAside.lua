@@ -74,6 +74,8 @@ end
 rcall("ZADD", KEYS[2], unpack(scored))
 -- For those who will want them back at once; the jobs come back by themselves long before it expires.
 rcall("RPUSH", KEYS[4], unpack(moved))
+-- They come back in at most twice the least delay, and are noted again when they are put off again.
+rcall("LTRIM", KEYS[4], -2 * rcall("ZCARD", KEYS[2]), -1)
 rcall("EXPIRE", KEYS[4], 3600)
 local next_due = rcall("ZRANGE", KEYS[2], 0, 0, "WITHSCORES")
 rcall("ZADD", KEYS[3], math.floor(tonumber(next_due[2]) / 0x1000), "1")
