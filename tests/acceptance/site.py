@@ -140,6 +140,18 @@ class Site:
         steps = 1 if follow_up_seconds is None else 2
         return Campaign(campaign, {row["id"]: row["email"] for row in rows}, steps)
 
+    async def give_text(self, campaign: Campaign, html: str) -> None:
+        """Let a campaign's first mail have this text; its subject stays."""
+        async with self.postgres() as connection:
+            await connection.execute(
+                "WITH made AS (INSERT INTO campaign_worker.templates (subject, html)"
+                " SELECT subject, $2 FROM campaign_worker.templates t"
+                " JOIN campaign_worker.campaigns c ON c.template_id = t.id WHERE c.id = $1"
+                " RETURNING id) UPDATE campaign_worker.campaigns SET template_id = made.id"
+                " FROM made WHERE campaigns.id = $1",
+                *(campaign.id, html),
+            )
+
     async def add(
         self, campaign: Campaign, recipients: Sequence[int] | None = None, **options: Any
     ) -> None:

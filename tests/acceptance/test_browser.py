@@ -61,15 +61,7 @@ class Elsewhere:
 async def mailed(site: Site, elsewhere: Elsewhere) -> Campaign:
     """Send a campaign with a follow-up to two people; what the first got lies in the mailbox."""
     campaign = await site.campaign(2, follow_up_seconds=3600)
-    async with site.postgres() as connection:
-        await connection.execute(
-            "WITH made AS (INSERT INTO campaign_worker.templates (subject, html)"
-            " SELECT subject, $2 FROM campaign_worker.templates t JOIN campaign_worker.campaigns c"
-            " ON c.template_id = t.id WHERE c.id = $1 RETURNING id)"
-            " UPDATE campaign_worker.campaigns SET template_id = made.id FROM made"
-            " WHERE campaigns.id = $1",
-            *(campaign.id, MAIL.format(offer=elsewhere.url + OFFER)),
-        )
+    await site.give_text(campaign, MAIL.format(offer=elsewhere.url + OFFER))
     await site.add(campaign)
     await site.accepted(2)
     await eventually(lambda: _all_sent(site, campaign), 10, says="both rows are settled")

@@ -41,15 +41,8 @@ async def test_data_is_in_the_mail_and_what_is_missing_is_named_in_the_row(site:
 
 async def written(site: Site, campaign: Campaign, known: int) -> None:
     """Give the campaign a template with variables, and one recipient what it asks for."""
+    await site.give_text(campaign, HTML)
     async with site.postgres() as connection:
-        await connection.execute(
-            "WITH made AS (INSERT INTO campaign_worker.templates (subject, html)"
-            " SELECT subject, $2 FROM campaign_worker.templates t JOIN campaign_worker.campaigns c"
-            " ON c.template_id = t.id WHERE c.id = $1 RETURNING id)"
-            " UPDATE campaign_worker.campaigns SET template_id = made.id FROM made"
-            " WHERE campaigns.id = $1",
-            *(campaign.id, HTML),
-        )
         await connection.execute(
             "UPDATE campaign_worker.recipients SET name = 'Zoë & Co',"
             """ data = CASE id WHEN $2 THEN '{"city": "Ulm"}' ELSE '{}' END::jsonb"""

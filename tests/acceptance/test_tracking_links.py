@@ -22,16 +22,7 @@ BULK = ("List-Unsubscribe", "List-Unsubscribe-Post", "List-Id", "Feedback-ID", "
 
 async def campaign_of(site: Site, html: str) -> Campaign:
     campaign = await site.campaign(2)
-    async with site.postgres() as connection:
-        await connection.execute(
-            "WITH made AS (INSERT INTO campaign_worker.templates (subject, html)"
-            " SELECT subject, $2 FROM campaign_worker.templates t JOIN campaign_worker.campaigns c"
-            " ON c.template_id = t.id WHERE c.id = $1 RETURNING id)"
-            " UPDATE campaign_worker.campaigns SET template_id = made.id FROM made"
-            " WHERE campaigns.id = $1",
-            campaign.id,
-            html,
-        )
+    await site.give_text(campaign, html)
     return campaign
 
 
