@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from campaign_worker.delivery.senders import MOST_REJECTED
 from campaign_worker.embedded.smtp_script import Moment, Question
 from tests.acceptance.evidence import flawless
 from tests.acceptance.site import SENDER, Campaign, Site
@@ -47,6 +48,30 @@ async def test_a_refused_sender_loses_no_mail_and_holds_up_no_other_campaign(sit
     assert await site.finished(other) == flawless(MAILS)
     assert (await worker.health())["held"] == []
     assert await worker.metric(HELD) == 0
+
+
+async def test_a_sender_whose_every_mail_is_rejected_after_the_dot_loses_few_of_them(
+    site: Site,
+) -> None:
+    def refuses(question: Question) -> str | None:
+        if question.moment is Moment.DOT and question.sender == MISTYPED:
+            return f"554 Message rejected: {MISTYPED} is not verified"
+        return None
+
+    site.sink.script = refuses
+    campaign = await site.campaign(2 * MAILS)
+    await goes_from(site, campaign, MISTYPED)
+    worker = await site.ready("worker", CONCURRENCY=str(CONCURRENCY))
+    await site.add(campaign)
+    sender = f"{SENDER} in campaign {campaign.id}"
+    await worker.says("a server takes no mail of a sender: its mails wait", sender=sender)
+    site.sink.script = None
+    await worker.says("a server takes mails of a sender again", 20, sender=sender)
+    assert (await site.cli("resume", str(campaign.id))).code == 0
+    states = (await site.finished(campaign)).states
+    # Eleven, those that were on their way, and one for each rest of a second until the cure.
+    assert MOST_REJECTED < states["failed"] <= MOST_REJECTED + 1 + CONCURRENCY + 5
+    assert states["sent"] == 2 * MAILS - states["failed"]
 
 
 async def goes_from(site: Site, campaign: Campaign, sender: str) -> None:
