@@ -20,6 +20,8 @@ from shutdown import StartStop, end
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS: Final = 15.0
+FIRST_PAUSE_SECONDS: Final = 0.05
+"""A tracker is ready with Redis alone, and Postgres may be there a moment later."""
 SLACK: Final = timedelta(seconds=1)
 """So wrong a clock may be: rules about seconds after a send bear it."""
 
@@ -73,14 +75,17 @@ class ClockKeeper(StartStop):
             await end(task)
 
     async def _look_for_ever(self) -> None:
+        pause_seconds = min(FIRST_PAUSE_SECONDS, self._every_seconds)
         while True:
             try:
                 await self.look()
+                pause_seconds = self._every_seconds
             except Away as error:
                 log.debug("tracking", problem="the clock was not compared", error=str(error))
             except Exception:
                 log.exception("tracking")
-            await asyncio.sleep(self._every_seconds)
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, self._every_seconds)
 
 
 _of_the_machine = partial(datetime.now, UTC)
