@@ -8,10 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-import redis.asyncio
 
 from campaign_worker.errors import RedisAway
-from campaign_worker.queue import Job, JobSpec, Producer
+from campaign_worker.queue import ConnectionSpec, Job, JobSpec, Producer
 from tests.fixtures.node import connection_of
 from tests.integration.queue.conftest import Inspector, StartWorker
 from tests.support import eventually
@@ -116,7 +115,7 @@ async def test_a_redis_that_is_away_is_said_so(prefix: str) -> None:
     with socket.socket() as taken:
         # Bound and not listening: nobody else gets the port, and nobody answers on it.
         taken.bind(("127.0.0.1", 0))
-        client = redis.asyncio.Redis(port=taken.getsockname()[1])
+        client = ConnectionSpec.of(f"redis://127.0.0.1:{taken.getsockname()[1]}").client()
         producer = Producer(client, "mails", prefix)
         for attempt in (producer.counts(), producer.add("mail", {}, job_id="x")):
             with pytest.raises(RedisAway):
