@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +23,12 @@ from campaign_worker.queue.endings import Completed, Deferred, Failed, HandedBac
 from metrics import MailSent, UnknownJob
 from tests.integration.delivery.kit import NOW_MS, Bench, Job, Smtp, bench_of, job_of
 from tests.support import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from campaign_worker.delivery.requests import CampaignRequest
+    from campaign_worker.queue.endings import Ending
 
 
 def until(seconds: float) -> Deferred:
@@ -121,6 +129,69 @@ async def test_a_stop_before_the_mark_releases_the_row_untouched(bench: Bench) -
     row = await bench.world.row(request)
     assert (row["state"], row["attempts"], row["marked_at"]) == ("scheduled", 0, None)
     assert "body" not in bench.smtp.log
+
+
+async def test_a_stop_that_comes_with_the_claim_says_no_word_to_the_server(bench: Bench) -> None:
+    world, request = bench.world, (await bench.world.campaign()).request()
+    async with world.raw.transaction():
+        await world.execute(
+            "INSERT INTO $messages (campaign_id, recipient_id) VALUES ($1, $2)",
+            request.campaign_id,
+            request.recipient_id,
+        )
+        running = await bench.running(request)
+        await eventually(world.somebody_waits_for_a_lock)
+        bench.signal.abort(AbortReason.SHUTDOWN)
+    assert await running == HandedBack("interrupted")
+    assert bench.smtp.log == ["slot", "slot free"]
+    row = await world.row(request)
+    assert (row["state"], row["attempts"]) == ("scheduled", 0)
+
+
+@contextlib.asynccontextmanager
+async def waiting_for_its_mark(
+    bench: Bench, request: CampaignRequest
+) -> AsyncIterator[asyncio.Task[Ending]]:
+    """Run a job whose mark is on its way to Postgres for as long as the body takes."""
+    there, go = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        there.set()
+        await go.wait()
+
+    bench.smtp.before_mark = hold
+    running = await bench.running(request)
+    await there.wait()
+    async with bench.world.raw.transaction():
+        await bench.world.execute("SELECT 1 FROM $messages FOR UPDATE")
+        go.set()
+        await eventually(bench.world.somebody_waits_for_a_lock)
+        yield running
+
+
+async def test_a_stop_that_comes_while_the_mark_is_committed_sends_nothing(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    async with waiting_for_its_mark(bench, request) as running:
+        bench.signal.abort(AbortReason.SHUTDOWN)
+    assert await running == HandedBack("interrupted")
+    assert "body" not in bench.smtp.log
+    row = await bench.world.row(request)
+    assert (row["state"], row["attempts"], row["marked_at"]) == ("scheduled", 0, None)
+
+
+async def test_a_lease_is_believed_from_before_its_mark_was_asked_for(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    confirmed: list[float] = []
+
+    async def look() -> None:
+        confirmed.extend(lease._confirmed_at for lease in bench.leases._held.values())
+
+    bench.smtp.after_mark = look
+    async with waiting_for_its_mark(bench, request) as running:
+        asked_before = time.monotonic()
+    assert isinstance(await running, Completed)
+    assert len(confirmed) == 1
+    assert confirmed[0] < asked_before
 
 
 async def test_a_lease_that_ran_out_stops_a_send_before_the_mark(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -81,6 +82,39 @@ async def test_a_row_that_somebody_holds_is_busy_and_not_waited_for(world: World
         one, other = await asyncio.gather(world.claim(held), world.claim(campaign.request(1)))
     assert one == Busy(1.0)
     assert isinstance(other, Claimed)
+
+
+async def test_a_recipient_who_is_just_unsubscribing_is_busy_not_waited_for_and_then_seen(
+    world: World,
+) -> None:
+    campaign = await world.campaign(2)
+    await world.campaigns.fan_out(campaign.id, "campaign")
+    leaving = campaign.request(0)
+    async with world.raw.transaction():
+        # The message's row is free: an app knows nothing of it.
+        await world.execute(
+            "UPDATE $recipients SET unsubscribed_at = now() WHERE id = $1", leaving.recipient_id
+        )
+        one, other = await asyncio.gather(world.claim(leaving), world.claim(campaign.request(1)))
+    assert one == Busy(1.0)
+    assert isinstance(other, Claimed)
+    assert await world.claim(leaving) == UNSUBSCRIBED
+
+
+async def test_a_lease_is_believed_from_before_its_claim_was_asked_for(world: World) -> None:
+    request = (await world.campaign()).request()
+    async with world.raw.transaction():
+        await world.execute(
+            "INSERT INTO $messages (campaign_id, recipient_id) VALUES ($1, $2)",
+            request.campaign_id,
+            request.recipient_id,
+        )
+        claiming = asyncio.create_task(world.claim(request))
+        await eventually(world.somebody_waits_for_a_lock)
+        asked_before = time.monotonic()
+    claim = await claiming
+    assert isinstance(claim, Claimed)
+    assert claim.confirmed_at < asked_before
 
 
 async def test_what_commits_between_the_lock_and_the_guards_is_seen(world: World) -> None:

@@ -21,9 +21,11 @@ class Renewals:
         self.asked: list[list[tuple[int, str]]] = []
         self.ours: set[int] = set()
         self.errors: list[Exception] = []
+        self.asked_at = 0.0
 
     async def renew(self, owned: Sequence[tuple[int, str]]) -> set[int]:
         self.asked.append(list(owned))
+        self.asked_at = time.monotonic()
         if self.errors:
             raise self.errors.pop(0)
         return self.ours
@@ -57,6 +59,18 @@ async def test_what_is_held_is_renewed_and_what_is_lost_is_told() -> None:
         assert not other.good, "what is lost stays lost"
     await leases.renew()
     assert len(renewals.asked) == 1, "nobody is asked about nothing"
+
+
+async def test_a_renewal_is_believed_from_before_it_was_asked_for() -> None:
+    renewals = Renewals()
+    renewals.ours = {1}
+    leases = leases_over(renewals)
+    with leases.hold(claim(age_seconds=26)) as lease:
+        await leases.renew()
+        assert lease._confirmed_at <= renewals.asked_at
+        # The answer to an earlier question may come later than that to the mark.
+        lease.confirm(time.monotonic() - 29)
+        assert lease.good
 
 
 async def test_a_row_that_this_process_claims_again_is_the_later_claims() -> None:
