@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from campaign_worker.delivery.claims import Claimed, GoesAlone, NotYet
+from campaign_worker.delivery.claims import Claimed, Final, GoesAlone, NotYet
+from campaign_worker.delivery.requests import JobRef
 from campaign_worker.delivery.settlements import FailReason, MarkFailed
 from campaign_worker.storage.doubts import Selection
 from campaign_worker.storage.failures import Failures
@@ -113,3 +114,26 @@ async def test_a_completed_campaign_runs_again_with_what_is_retried(world: World
     # So that it can be stopped.
     assert await world.campaigns.change_status(campaign.id, before="running", after="paused")
     assert isinstance(await world.claim(campaign.request()), NotYet)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "reason = 'quarantined'",
+        "bounced_at = now()",
+        "job_id = 'another'",
+        "queue = 'another'",
+    ],
+)
+async def test_a_retried_job_reopens_only_what_ran_out_of_attempts_by_it(
+    world: World, change: str
+) -> None:
+    retried = JobRef(JOB.queue, JOB.job_id, JOB.attempts_made + 1)
+    campaign = await world.campaign(2)
+    mine, other = [await failed(world, campaign, index) for index in range(2)]
+    await world.execute(f"UPDATE $messages SET {change} WHERE id = $1", other.id)
+    assert isinstance(await world.ledger.claim(campaign.request(0), "t0", retried), Claimed)
+    claim = await world.ledger.claim(campaign.request(1), "t1", retried)
+    assert isinstance(claim, Final), claim
+    assert await world.state(mine) == "sending"
+    assert await world.state(other) == "failed"

@@ -316,6 +316,16 @@ async def test_a_bounce_of_somebody_elses_mail_suppresses_and_marks_nothing(
     assert event["message_id"] is None
 
 
+async def test_a_bounce_of_a_mail_of_long_ago_is_not_the_last_one_s(
+    world: World, feedback: PostgresFeedback
+) -> None:
+    campaign = await world.campaign()
+    claim = await sent(world, campaign)
+    await world.execute("UPDATE $messages SET marked_at = $1", NOW - timedelta(days=31))
+    await feedback.record(report(addresses=(await email_of(world, campaign),)))
+    assert (await world.row(claim))["bounced_at"] is None
+
+
 async def test_another_installations_message_id_with_our_numbers_is_not_ours(
     world: World, feedback: PostgresFeedback
 ) -> None:

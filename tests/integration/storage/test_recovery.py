@@ -182,6 +182,25 @@ async def test_a_campaign_that_is_enqueued_again_while_it_is_completed_runs_on(
     assert await world.campaigns.status(campaign.id) == "running"
 
 
+async def test_a_campaign_with_a_recipient_who_has_no_first_mail_stays_open(world: World) -> None:
+    campaign = await world.campaign(2)
+    recovery = world.recovery()
+    await world.sent(campaign.request(0))
+    assert await recovery.complete_campaigns() == []
+    # Neither does a follow-up stand for the mail before it.
+    await world.execute(
+        "INSERT INTO $messages (campaign_id, recipient_id, step) VALUES ($1, $2, 1)",
+        campaign.id,
+        campaign.recipients[1],
+    )
+    await world.execute("UPDATE $messages SET state = 'skipped', reason = 'x' WHERE step = 1")
+    assert await recovery.complete_campaigns() == []
+    last = await world.marked(campaign.request(1))
+    assert await recovery.complete_campaigns() == [], "a mail is on its way"
+    await world.settle(last, accepted(last))
+    assert await recovery.complete_campaigns() == [campaign.id]
+
+
 @pytest.mark.parametrize("status", ["draft", "paused", "cancelled"])
 async def test_only_running_campaigns_are_completed(world: World, status: str) -> None:
     campaign = await world.campaign()
@@ -267,6 +286,26 @@ async def test_a_lease_that_is_given_up_is_free_at_once(world: World) -> None:
     await first.release()
     with pytest.raises(ReconcilerTaken):
         await first.take()
+
+
+async def test_a_replica_that_was_overtaken_gives_nobody_else_s_lease_up(world: World) -> None:
+    first = world.recovery(owner="a", hold_seconds=0.0)
+    second, third = (world.recovery(owner=name, hold_seconds=60.0) for name in ("b", "c"))
+    await first.take()
+    await second.take()
+    await first.release()
+    with pytest.raises(ReconcilerTaken):
+        await third.take()
+
+
+async def test_reading_keeps_a_lease_of_which_less_than_half_is_left(world: World) -> None:
+    first, second = (world.recovery(owner=name, hold_seconds=60.0) for name in ("a", "b"))
+    await first.take()
+    await world.execute("UPDATE $reconciler SET until = now() + interval '29 s'")
+    await first.due_rows(BEGINNING, 1, every=False)
+    with pytest.raises(ReconcilerTaken) as taken:
+        await second.take()
+    assert taken.value.seconds_left > 50
 
 
 async def test_a_replica_that_was_overtaken_and_has_the_lease_again_begins_its_tick_anew(

@@ -95,6 +95,14 @@ async def test_only_own_leases_are_renewed(world: World) -> None:
     assert not await world.ledger.mark(other.id, other.token, MESSAGE_ID)
 
 
+async def test_a_row_that_was_put_in_doubt_has_no_lease_to_renew(world: World) -> None:
+    claim = await world.marked((await world.campaign()).request())
+    await expire(world)
+    assert (await world.recovery().resolve_expired()).in_doubt == 1
+    assert await world.ledger.renew([(claim.id, claim.token)]) == set()
+    assert (await world.row(claim))["lease_until"] is None
+
+
 ENDINGS: list[tuple[Any, str, dict[str, Any], dict[str, int]]] = [
     (
         MarkSent("<m@x>", "250 ok"), "sent",
@@ -382,3 +390,24 @@ async def test_a_bounce_that_is_written_after_it_was_taken_back_suppresses_nobod
     await world.ledger.settle(Settlement(last.id, last.token, withheld, (late.id, last.id)))
     assert await world.settle(late, bounce) == Settled()
     assert await world.value("SELECT count(*) FROM $suppressions") == 0
+
+
+@pytest.mark.parametrize("reason", ["unsubscribe", "complaint", "manual"])
+async def test_what_is_more_than_a_bounce_is_neither_overwritten_by_one_nor_taken_back(
+    world: World, reason: str
+) -> None:
+    campaign = await world.campaign(2)
+    first, last = [await world.marked(campaign.request(n)) for n in range(2)]
+    await world.execute(
+        "INSERT INTO $suppressions (address, reason, message_id) VALUES ('a@b.example', $1, $2)",
+        reason,
+        first.id,
+    )
+    bounce = MarkFailed(
+        FailReason.HARD_BOUNCE, "550", attempt_spent=True, suppress=("a@b.example",)
+    )
+    await world.settle(first, bounce)
+    assert await world.value("SELECT reason FROM $suppressions") == reason
+    withheld = MarkFailed(FailReason.HARD_BOUNCE, "withheld", attempt_spent=True)
+    await world.ledger.settle(Settlement(last.id, last.token, withheld, (first.id, last.id)))
+    assert await world.value("SELECT reason FROM $suppressions") == reason

@@ -244,6 +244,19 @@ async def test_the_epoch_is_another_after_each_look_and_no_row_is_looked_at() ->
     assert world.in_redis == world.in_postgres != before
 
 
+async def test_an_epoch_that_another_replica_has_turned_meanwhile_is_left_to_it() -> None:
+    class Overtaken(World):
+        """Another replica writes its epoch between our look and our own."""
+
+        async def write_epoch(self, queue: str, epoch: str, *, instead_of: str | None) -> bool:
+            self.in_redis[queue] = self.in_postgres[queue] = "theirs"
+            return await super().write_epoch(queue, epoch, instead_of=instead_of)
+
+    world = Overtaken(3)
+    await Restoring(world, world).step()
+    assert world.in_postgres == world.in_redis == {"campaign": "theirs"}
+
+
 async def test_redis_that_is_emptied_during_the_sweep_is_swept_from_the_start() -> None:
     world = World(25 * PAGE)
     world.in_redis["campaign"] = None
