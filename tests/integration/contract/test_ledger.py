@@ -327,6 +327,73 @@ async def test_a_follow_up_of_a_mail_that_node_has_sent_goes_out(prisma_place: P
     assert await place.app.statuses(campaign) == {"SENT": 1}
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"), [("unsubscribed_at", "unsubscribed"), ("replied_at", "replied")]
+)
+async def test_what_a_recipient_told_us_stays_whatever_the_app_writes_about_them(
+    prisma_place: Place, said: str, reason: str
+) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(1)
+    await add_step(place.app, campaign.id)
+    await by_node(place, campaign.recipients[0])
+    request = await place.request(campaign, step=1)
+    await place.raw.execute(f"UPDATE campaign_worker.recipients SET {said} = now()")
+    await place.raw.execute('UPDATE "Recipient" SET "firstName" = \'Another\'')
+    assert await place.claim(request) == skipped(reason)
+
+
+async def test_an_address_that_another_recipient_has_is_not_taken_over(
+    prisma_place: Place,
+) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(2)
+    first, second = [await place.request(campaign, index) for index in range(2)]
+    await place.raw.execute(
+        'UPDATE "Recipient" SET "email" = $1, "firstName" = \'Another\' WHERE "email" = $2',
+        campaign.addresses[0],
+        campaign.addresses[1],
+    )
+    claims = [await place.claim(request) for request in (second, first)]
+    emails = [
+        one.content.recipient_email
+        for one in claims
+        if isinstance(one, Claimed) and isinstance(one.content, CampaignContent)
+    ]
+    assert emails == [campaign.addresses[1], campaign.addresses[0]]
+
+
+async def test_an_address_that_is_suppressed_here_gets_nothing_whatever_the_app_says(
+    prisma_place: Place,
+) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(1)
+    await place.raw.execute(
+        "INSERT INTO campaign_worker.suppressions (address, reason) VALUES ($1, 'complaint')",
+        campaign.addresses[0],
+    )
+    request = await place.request(campaign)
+    assert await place.claim(request) == skipped("suppressed_complaint")
+
+
+async def test_a_follow_up_that_the_app_has_taken_away_is_not_sent(prisma_place: Place) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(1)
+    await add_step(place.app, campaign.id)
+    await by_node(place, campaign.recipients[0])
+    request = await place.request(campaign, step=1)
+    await place.tables.make_rows([request], "campaign")
+    await place.raw.execute('DELETE FROM "FollowUp"')
+    assert await place.claim(request) == skipped("step_removed")
+
+
+async def test_a_bounce_that_comes_after_the_send_is_told_as_well(prisma_place: Place) -> None:
+    place, campaign = prisma_place, await prisma_place.app.campaign(1)
+    claim = await place.send(await place.request(campaign))
+    assert isinstance(claim, Claimed)
+    assert await place.app.statuses(campaign) == {"SENT": 1}
+    await place.raw.execute("UPDATE campaign_worker.messages SET bounced_at = now()")
+    async with place.database.transaction() as connection:
+        await place.tables.tell(connection, [claim.id])
+    assert await place.app.statuses(campaign) == {"BOUNCED": 1}
+
+
 async def test_two_replicas_that_meet_a_campaign_at_once_make_one_of_it(place: Place) -> None:
     campaign = await place.app.campaign(10)
     others = [Place(place.app, place.database) for _ in range(4)]

@@ -305,6 +305,33 @@ async def test_an_unsubscribe_that_comes_again_does_not_undo_a_new_subscription(
     await tracked.assert_true()
 
 
+async def test_a_mail_whose_request_may_have_been_executed_is_left_to_its_claim(
+    tracked: Tracked,
+) -> None:
+    sent = await tracked.sent()
+    later = await follow_up(tracked.world, sent)
+    await tracked.world.execute(
+        "UPDATE $messages SET transport = 't', request = 'x', first_marked_at = now(),"
+        " replay_until = now() WHERE id = $1",
+        later,
+    )
+    await tracked.unsubscribes.write([event(sent, EventKind.UNSUBSCRIBE)])
+    assert await unsubscribed(tracked.world, sent)
+    assert await tracked.world.state(later) == "scheduled"
+
+
+async def test_the_first_of_several_unsubscribes_is_the_one_that_is_dated(
+    tracked: Tracked,
+) -> None:
+    sent = await tracked.sent()
+    late, early, again = (event(sent, EventKind.UNSUBSCRIBE, after=n) for n in (200, 100, 50))
+    await tracked.unsubscribes.write([late, early])
+    await tracked.unsubscribes.write([again])
+    at = await tracked.world.value("SELECT unsubscribed_at FROM $recipients")
+    assert at == early.occurred_at
+    await tracked.assert_true()
+
+
 async def test_many_unsubscribe_at_once_while_their_mails_are_claimed(
     tracked: Tracked, database_url: str
 ) -> None:
