@@ -47,6 +47,27 @@ async def test_a_lost_reply_to_a_claim_loses_no_job_and_costs_no_stall(
     assert ran == ["j0"]
 
 
+async def test_a_claim_that_redis_executes_when_its_worker_is_back_already_is_returned(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    async def process(job: Job, token: str) -> None:
+        raise AssertionError("must not run")
+
+    async with TcpProxy(redis_url) as proxy:
+        worker = start_worker(process, connection=proxy.url, skipStalledCheck=True)
+        await eventually(lambda: worker.last_claim_monotonic)
+        worker.hold("test")
+        link, known = worker._engine.link, proxy.connections
+        proxy.cut()
+        await eventually(lambda: proxy.connections > known and link.connected)
+        # What stood in the buffers of the old connection.
+        await queue.add()
+        await queue.client.lmove(queue.keys.of("wait"), queue.keys.of("active"))
+        await queue.client.set(queue.keys.lock("j0"), f"{worker.id}:999")
+        await eventually(lambda: queue.has(waiting=1), 10)
+    assert await queue.lock("j0") is None
+
+
 async def test_a_lost_reply_to_a_finish_repeats_nothing_and_loses_nothing(
     queue: Inspector, start_worker: StartWorker, redis_url: str
 ) -> None:
@@ -185,6 +206,56 @@ async def test_a_deleted_lock_aborts_its_job_and_nothing_is_written_for_it(
     assert not events.of("completed")
     assert await queue.job("j0") == before
     assert await queue.counts() == {"active": 1}
+
+
+async def test_a_deleted_lock_fences_its_job_although_the_loop_is_blocked(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    seen: list[bool] = []
+
+    async def process(job: Job, token: str, signal: AbortSignal) -> None:
+        await queue.client.delete(queue.keys.lock(job.id))
+        # Renewals come every 100 ms, and nobody in the loop can hear of them.
+        _block_for(0.5)
+        seen.append(signal.aborted)
+
+    start_worker(process, lockDuration=30_000, lockRenewTime=200, skipStalledCheck=True)
+    await queue.add()
+    await eventually(lambda: seen)
+    assert seen == [True]
+
+
+async def test_a_lock_is_believed_from_before_it_was_asked_for(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    believed_seconds, ended = 0.9 * 30, asyncio.Event()
+    signals: list[AbortSignal] = []
+    until: list[float] = []
+
+    async def process(job: Job, token: str, signal: AbortSignal) -> None:
+        signals.append(signal)
+        until.append(signal.valid_until)
+        await ended.wait()
+
+    options = {"lockDuration": 30_000, "lockRenewTime": 2000, "drainDelay": 60}
+    async with TcpProxy(redis_url) as proxy:
+        worker = start_worker(process, connection=proxy.url, skipStalledCheck=True, **options)
+        worker.on("locksRenewed", lambda *_: until.append(signals[0].valid_until))
+        await eventually(lambda: worker.last_claim_monotonic)
+        worker.hold("test")
+        await queue.add()
+        for _what in ("the claim", "a renewal"):
+            known = len(until)
+            proxy.hold_replies()
+            worker.release("test")
+            await proxy.held_reply.wait()
+            await eventually(lambda: queue.has(active=1))
+            executed_at = time.monotonic()
+            proxy.pass_all()
+            await eventually(lambda known=known: len(until) > known)
+            assert until[known] < executed_at + believed_seconds
+        ended.set()
+        await worker.close()
 
 
 async def test_renewals_that_meet_a_finish_are_no_lost_locks(
