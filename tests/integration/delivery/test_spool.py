@@ -79,6 +79,36 @@ def test_what_another_version_wrote_is_not_guessed_at(fields: dict[str, str]) ->
     assert from_fields(fields) is None
 
 
+NAMED = "f2e1278655167348"
+"""What a@example.com is called in a claim whose token is `token`."""
+
+HEAD = '{"row": 5, "token": "token", "withdraw": [3], '
+SENT = f'{HEAD}"bounced": [], "ending": "sent", "message_id": "<m@x>"}}'
+BOUNCED = (
+    f'{HEAD}"bounced": ["{NAMED}"], "ending": "failed", "reason": "hard_bounce",'
+    ' "attempt_spent": true}'
+)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ending", "bounced"),
+    [
+        (SENT, MarkSent("<m@x>", ""), []),
+        (BOUNCED, MarkFailed(*HARD, suppress=("A@example.com",)), [NAMED]),
+    ],
+    ids=["sent", "bounced"],
+)
+def test_an_outcome_is_read_by_the_replicas_of_every_version(
+    outcome: str, ending: Ending, bounced: list[str]
+) -> None:
+    fields = {"version": "1", "outcome": outcome}
+    assert to_fields(Settlement(5, "token", ending, (3,))) == fields
+    read = from_fields(fields)
+    assert read is not None
+    assert (read.id, read.token, read.withdraw) == (5, "token", (3,))
+    assert (type(read.ending), read.bounced) == (type(ending), frozenset(bounced))
+
+
 async def test_an_accepted_mail_is_written_down_after_a_second_and_forgotten_when_it_is_in_its_row(
     own_postgres: Callable[..., Awaitable[PostgresServer]],
 ) -> None:

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from campaign_worker.delivery.model import Attachment
 from campaign_worker.delivery.payload import parse
 from campaign_worker.delivery.requests import CampaignRequest, InlineMail, InlineRequest
-from campaign_worker.sequence.jobs import DEFAULT_OPTIONS, MailJob, inline_job, mail_job
+from campaign_worker.sequence.jobs import (
+    DEFAULT_OPTIONS,
+    MailJob,
+    inline_job,
+    inline_job_id,
+    mail_job,
+)
 
 ids = st.integers(1, 2**63 - 1)
 
@@ -28,6 +34,11 @@ def test_a_mails_job_asks_for_that_mail(campaign: int, recipient: int, step: int
     assert ":" not in job.id
     assert not job.id.isdigit()
     assert job.id == mail_job(campaign, recipient, step, delay_seconds=5).id
+
+
+def test_a_mails_job_has_the_id_that_every_version_gives_it() -> None:
+    assert mail_job(1, 2, 3).id == "mail-1-2-3"
+    assert inline_job_id(4) == "mail-row-4"
 
 
 def test_steps_and_recipients_have_ids_of_their_own() -> None:

@@ -45,6 +45,28 @@ def test_what_is_written_down_is_read_again(batch: list[TrackingEvent]) -> None:
     assert read == tuple(batch)
 
 
+def test_an_entry_is_read_by_the_replicas_of_every_version() -> None:
+    text = (
+        '[["00000000000000000000000000000001", 7, null, -3569070525557142, "click", false,'
+        ' "human", false, "01010101010101010101010101010101", "agent", 1767225600.0]]'
+    )
+    event = TrackingEvent(
+        id=f"{1:032x}",
+        message_id=7,
+        link_id=None,
+        target=target_of("https://example.org/"),
+        kind=EventKind.CLICK,
+        head=False,
+        visitor=Visitor.HUMAN,
+        machine=False,
+        client_hash=b"\1" * 16,
+        user_agent="agent",
+        occurred_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert from_fields({"version": "1", "events": text}) == (event,)
+    assert to_fields([event]) == {"version": "1", "events": text}
+
+
 @given(st.dictionaries(st.sampled_from(["version", "events"]), st.text(max_size=40)))
 def test_what_another_version_wrote_is_no_fault(fields: dict[str, str]) -> None:
     assert from_fields(fields) is None

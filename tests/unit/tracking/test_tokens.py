@@ -49,6 +49,23 @@ def test_what_was_signed_is_read(token: Token) -> None:
     assert RING.sign(token) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [
+        ("ARWKBzMSoyt_FFj3Sc2RtQ", Token(TokenKind.OPEN, 7)),
+        ("BhWKwI23AcC4AtpQsOG_Y8gsIgyV7Q", Token(TokenKind.CLICK, 3_000_000, link_id=40_000)),
+        (
+            "ChWKB2h0dHBzOi8vZXhhbXBsZS5vcmcv7gODTnb54SwJF5x6",
+            Token(TokenKind.CLICK, 7, destination="https://example.org/"),
+        ),
+        ("AxWK__________9_e1995pT-r_1E_hIm", Token(TokenKind.UNSUBSCRIBE, MAX_ID)),
+    ],
+)
+def test_links_of_mails_that_are_out_are_read_by_every_version(text: str, token: Token) -> None:
+    assert RING.read(token.kind, text) == token
+    assert RING.sign(token) == text
+
+
 @given(_tokens, st.data())
 def test_a_flipped_bit_is_refused(token: Token, data: st.DataObject) -> None:
     signed = bytearray(_bytes_of(RING.sign(token)))
