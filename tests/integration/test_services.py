@@ -16,7 +16,7 @@ from shutdown import Deadline, StartStop
 from shutdown.testing import stress
 
 SERVICES = ["leases", "gate", "reconciler", "watch", "slowest", "resting"]
-OF_TRACKING = ["Destinations", "Drainer", "Drainer", "Retention"]
+OF_TRACKING = ["ClockKeeper", "Destinations", "Drainer", "Drainer", "Retention"]
 
 
 class Well:
