@@ -89,7 +89,7 @@ def settings_of(database_url: str, redis_url: str, prefix: str, **more: Any) -> 
 
 @contextlib.asynccontextmanager
 async def site_of(
-    database: Database, redis_url: str, prefix: str, **more: Any
+    database: Database, redis_url: str, prefix: str, *, flush_seconds: float = 5.0, **more: Any
 ) -> AsyncIterator[Site]:
     """Serve tracking over an open database; `more` are settings."""
     settings = settings_of(database.options.dsn, redis_url, prefix, **more)
@@ -108,5 +108,5 @@ async def site_of(
         await server.stop()
         for service in parts.services:
             await service.stop()
-        await parts.close(Deadline.after(5))
+        await parts.close(Deadline.after(flush_seconds))
         await client.aclose()

@@ -41,7 +41,8 @@ async def lonely_site(prefix: str) -> AsyncIterator[Site]:
     """Return a site whose stores nobody has ever reached."""
     nowhere = f"127.0.0.1:{free_port()}"
     database = Database(DatabaseOptions(dsn=f"postgresql://nobody@{nowhere}/none"))
-    async with site_of(database, f"redis://{nowhere}/0", prefix) as site:
+    # No store will take what is left at the end, however long it is offered.
+    async with site_of(database, f"redis://{nowhere}/0", prefix, flush_seconds=0.1) as site:
         yield site
 
 
