@@ -173,6 +173,8 @@ class Endgame:
                 self._senders.rejected(handed.sender, handed.claim.id)
             case SmtpRefused(phase=SmtpPhase.RCPT | SmtpPhase.DATA | SmtpPhase.BODY), _:
                 self._senders.passed(handed.sender)
+            case _:
+                pass  # no word about the sender: the connection was lost, or MAIL was refused
 
     def _judged(self, handed: Handed, answer: Answer, ending: Ending) -> Judgement:
         """Have the breaker look at the mail's RCPTs; one that trips stops the intake."""
