@@ -19,9 +19,11 @@ SELECT w.ord,
        r.email, r.name AS recipient_name, r.data,
        r.unsubscribed_at IS NOT NULL AS unsubscribed, r.replied_at IS NOT NULL AS replied,
        f.condition, f.stop_on_reply,
-       -- Between a sent step and this one a step has no row: it never existed, or was added too late. An
-       -- app that adds the jobs itself may have passed over it.
-       CASE WHEN p.state = 'sent' AND p.step < m.step - 1 AND NOT f.scheduled_by_app
+       -- A step between a sent one and this has no row: it was added too late. An app that adds the jobs
+       -- itself may have passed over it.
+       CASE WHEN p.state = 'sent' AND NOT f.scheduled_by_app AND EXISTS (
+                SELECT FROM {schema}.follow_ups x
+                WHERE x.campaign_id = m.campaign_id AND x.step > p.step AND x.step < m.step)
             THEN 'absent' ELSE p.state END
            AS previous_state,
        p.message_id AS previous_message_id,

@@ -25,6 +25,8 @@ from campaign_worker.delivery.settlements import (
     MarkInDoubt,
     MarkReleased,
     MarkRetry,
+    NextStep,
+    Settled,
 )
 from campaign_worker.mail.compose import normalize
 from campaign_worker.storage.claim import Claimer
@@ -33,7 +35,7 @@ from campaign_worker.storage.ledger import PostgresLedger
 from campaign_worker.storage.templates import Loaded
 from metrics import BatchFlushed, Event
 from shutdown import Deadline
-from tests.integration.storage.kit import JOB, LEASE_SECONDS, Seeded, World, inline
+from tests.integration.storage.kit import JOB, LEASE_SECONDS, Seeded, World, accepted, inline
 from tests.support import eventually
 
 
@@ -341,6 +343,27 @@ async def test_a_follow_up_that_was_tried_is_skipped_when_it_is_taken_out_of_its
     await world.execute("DELETE FROM $follow_ups")
     removed = await world.claim(campaign.request(step=1))
     assert removed == Final(MessageState.SKIPPED, "step_removed", None)
+
+
+async def test_the_step_after_one_that_was_taken_out_follows_the_one_before_it(
+    world: World,
+) -> None:
+    campaign = await world.campaign()
+    for step in (1, 2, 3):
+        await world.follow_up(campaign, step, delay_seconds=60 * step)
+    await world.sent(campaign.request())
+    await world.execute("DELETE FROM $follow_ups WHERE step = 2")
+    await world.execute("UPDATE $messages SET due_at = now() WHERE step = 1")
+    first = await world.marked(campaign.request(step=1))
+    answer = await world.settle(first, accepted(first))
+    assert isinstance(answer, Settled)
+    assert isinstance(answer.next_step, NextStep)
+    assert answer.next_step.step == 3
+    assert 170 < answer.next_step.due_in_seconds <= 180
+    await world.execute("UPDATE $messages SET due_at = now() WHERE step = 3")
+    last = await world.claimed(campaign.request(step=3))
+    assert isinstance(last.content, CampaignContent)
+    assert last.content.previous_message_id == f"<{first.message_key}@example.com>"
 
 
 @pytest.mark.parametrize("due_at", ["infinity", "9999-12-31", "294276-12-31"])
