@@ -33,6 +33,7 @@ from campaign_worker.delivery.settlements import (
 )
 from campaign_worker.errors import RowRefused
 from campaign_worker.storage.contract_tables import AppTables
+from campaign_worker.storage.recovery import PostgresRecovery, RecoveryOptions
 from tests.integration.contract.apps import PRISMA_CONTRACT, Drizzle, Prisma
 from tests.integration.contract.kit import Place
 from tests.integration.storage.kit import opened
@@ -392,6 +393,38 @@ async def test_a_bounce_that_comes_after_the_send_is_told_as_well(prisma_place: 
     async with place.database.transaction() as connection:
         await place.tables.tell(connection, [claim.id])
     assert await place.app.statuses(campaign) == {"BOUNCED": 1}
+
+
+async def test_what_the_app_has_sent_itself_is_no_skipped_mail_in_its_counts(
+    prisma: Prisma, drizzle_place: Place
+) -> None:
+    contract = PRISMA_CONTRACT.replace("+ w.failed", "+ w.failed + w.skipped")
+    contract = contract.replace(":failed_added)", ":failed_added, :skipped_added)")
+    contract = contract.replace("w (id, sent, failed)", "w (id, sent, failed, skipped)")
+    place = Place(prisma, drizzle_place.database, contract=contract)
+    campaign = await prisma.campaign(2)
+    await by_node(place, campaign.recipients[0])
+    await place.raw.execute(
+        'UPDATE "Recipient" SET "unsubscribedAt" = now() WHERE "email" = $1', campaign.addresses[1]
+    )
+    claims = [await place.claim(await place.request(campaign, index)) for index in range(2)]
+    assert claims == [skipped("already_sent"), skipped("unsubscribed")]
+    assert await prisma.counts(campaign) == (0, 1)
+    assert await place.database.fetch("contract_stale_counts") == [], "nothing is left to tell"
+
+
+async def test_a_campaign_of_the_app_is_completed_by_the_app_alone(place: Place) -> None:
+    campaign = await place.app.campaign(1)
+    await place.send(await place.request(campaign))
+    options = RecoveryOptions(lease_seconds=0.0, overdue_seconds=0.0)
+    assert await PostgresRecovery(place.database, options).complete_campaigns() == []
+
+
+async def test_a_recipient_of_another_campaign_is_missing(place: Place) -> None:
+    one, other = await place.app.campaign(1), await place.app.campaign(1)
+    found = await place.tables.resolve(AppMail(one.id, other.recipients[0]))
+    assert isinstance(found, Missing), found
+    assert found.field == "recipient"
 
 
 async def test_two_replicas_that_meet_a_campaign_at_once_make_one_of_it(place: Place) -> None:
