@@ -21,6 +21,7 @@ from campaign_worker.jobs import MailQueue, QueueEpochs
 from campaign_worker.queue.aside import LOOK
 from campaign_worker.queue.keys import QueueKeys
 from campaign_worker.queue.producer import JobSpec, Producer
+from campaign_worker.queue.scripts import load_scripts
 from campaign_worker.queue.standing import Standing
 from campaign_worker.resting import Resting
 from campaign_worker.sequence.jobs import mail_job
@@ -287,6 +288,17 @@ async def test_jobs_of_a_resting_campaign_are_put_off_together_and_others_keep_t
     while await yard.reconciler.tick():
         assert await yard.counts()
     assert (await yard.counts())["waiting"] == 2 * LOOK + 5
+
+
+async def test_of_jobs_that_were_put_off_only_those_that_come_first_are_forgotten(
+    yard: Yard,
+) -> None:
+    noted, text = f"{yard.keys.base}aside:7", load_scripts()["callBack"].text
+    await yard.client.rpush(noted, "b", "c", "d")
+    # Another replica has called "a" back, and forgotten it, since both have read the list.
+    assert await yard.client.eval(text, 1, noted, "a", "b") == 0
+    assert await yard.client.eval(text, 1, noted, "b", "c", "x") == 2
+    assert await yard.client.lrange(noted, 0, -1) == ["d"]
 
 
 async def test_only_jobs_of_ours_that_name_the_campaign_are_put_off(yard: Yard) -> None:

@@ -281,6 +281,7 @@ async def test_a_mail_whose_job_loses_its_lock_after_the_mark_is_heard_out_until
         answered.set()
     await asyncio.wait([running])
     assert running.cancelled() is stopped
+    assert stopped or running.cancelling() == 0, "what was used up here is nobody else's"
     assert await bench.world.state(request) == ("in_doubt" if stopped else "sent")
 
 
@@ -444,3 +445,18 @@ async def test_a_row_knows_when_the_job_was_added_that_claimed_it(
     await bench.run(job_of(request, timestamp=said))
     row = await bench.world.row(request)
     assert (row["state"], row["job_timestamp"]) == ("sent", kept)
+
+
+async def test_a_job_that_an_old_backup_of_redis_brought_back_retries_nothing(bench: Bench) -> None:
+    request = (await bench.world.campaign()).request()
+    bench.smtp.answers = [SmtpRefused(SmtpPhase.RCPT, 451, None, "later")] * 3
+    for counted in range(3):
+        await bench.world.execute("UPDATE $messages SET due_at = now()")
+        await bench.run(job_of(request, attempts_made=counted))
+    assert (await bench.world.row(request))["reason"] == "exhausted"
+    # As it was before its third attempt.
+    await bench.run(job_of(request, attempts_made=1))
+    assert (await bench.world.row(request))["reason"] == "exhausted"
+    # Retried by somebody, it has failed since.
+    assert isinstance(await bench.run(job_of(request, attempts_made=3)), Completed)
+    assert await bench.world.state(request) == "sent"

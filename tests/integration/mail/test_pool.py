@@ -218,6 +218,31 @@ async def test_closing_says_quit_to_idle_connections(
         await send(transport)
 
 
+async def test_a_connection_that_is_made_while_the_pool_closes_sends_nothing_and_is_dropped(
+    raw_server: MakeServer, transport_to: MakeTransport
+) -> None:
+    there, greeted, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    said: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there.set()
+        await greeted.wait()
+        writer.write(b"220 raw\r\n")
+        said.extend(await answer(reader, writer, b"250 raw"))
+        said.append(await reader.read())
+        ended.set()
+
+    transport = transport_to(await raw_server(handler))
+    sending = asyncio.create_task(send(transport))
+    await there.wait()
+    await transport.close(Deadline.after(1))
+    greeted.set()
+    with pytest.raises(TransportDown, match="closed"):
+        await sending
+    await asyncio.wait_for(ended.wait(), 5)
+    assert [line.split()[:1] for line in said] == [[b"EHLO"], []]
+
+
 @pytest.mark.parametrize("seconds", [0, 0.2, 30])
 async def test_closing_is_bounded_whatever_the_server_does(
     raw_server: MakeServer, transport_to: MakeTransport, seconds: float

@@ -123,6 +123,14 @@ async def test_the_same_request_is_one_mail_however_often_it_is_sent(
     assert (len(answers), len(resend_api.mails), len(resend_api.requests)) == (1, 1, 3)
 
 
+async def test_no_repetition_may_end_after_its_key_is_forgotten(
+    transport_to: MakeTransport, resend_api: ResendApi
+) -> None:
+    transport = transport_to(resend_api.url, send_timeout_seconds=600)
+    a_day, clocks = 24 * 3600, 60
+    assert transport.replay_seconds + 600 + clocks <= a_day
+
+
 async def test_another_body_under_the_same_key_is_told_apart(
     transport: ResendTransport, resend_api: ResendApi
 ) -> None:

@@ -161,6 +161,28 @@ async def test_a_job_that_finishes_while_it_is_cancelled_is_completed(
     assert (await queue.job("j0"))["returnvalue"] == '"already sent"'
 
 
+async def test_a_job_whose_outcome_is_being_written_is_not_handed_back_beside_that(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    gate, tally = Gate(), Tally()
+    tally.begin()
+    async with TcpProxy(redis_url) as proxy:
+        worker = start_worker(gate, connection=proxy.url, listener=tally)
+        await queue.add()
+        await eventually(lambda: gate.started)
+        worker.quiet()
+        assert await worker.settle_intake(Deadline.after(2))
+        proxy.hold_requests()
+        gate.open.set()
+        await eventually(lambda: gate.ended)
+        await worker.hand_back(Deadline.after(0.2))
+        proxy.pass_all()
+        assert await worker.drain(Deadline.after(2))
+        await worker.close()
+    assert await queue.counts() == {"completed": 1}
+    assert (tally.finished, tally.handed_back, tally.abandoned) == (1, 0, 0)
+
+
 async def test_a_claim_in_flight_when_the_worker_goes_quiet_is_handed_back(
     queue: Inspector, start_worker: StartWorker, redis_url: str
 ) -> None:
