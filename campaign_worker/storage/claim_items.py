@@ -78,6 +78,7 @@ async def reopen_retried(
             [item.job.job_id for item in retried],
             sorted(locked),
             [item.job.attempts_made for item in retried],
+            [item.job.timestamp_ms for item in retried],
         )
 
 

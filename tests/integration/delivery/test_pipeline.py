@@ -16,6 +16,7 @@ from campaign_worker.errors import (
     RedisAway,
     RenderError,
     SmtpPhase,
+    SmtpRefused,
     TransportDown,
 )
 from campaign_worker.queue.abort import AbortReason
