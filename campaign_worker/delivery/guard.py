@@ -26,7 +26,8 @@ class GuardFacts:
     """What Postgres said about one locked row.
 
     `previous_*` are of the last step before that has a row, if any. `step_known` is False when the
-    follow-up was taken out of its campaign. `suppressed` is the reason that the address is
+    follow-up was taken out of its campaign. `step_before` is the number of the step before it
+    there, 0 for the first mail; None: one less. `suppressed` is the reason that the address is
     suppressed for, else None. `waited_seconds`: since the row was due. `spread`, from 0 to 1, keeps
     apart what would come back in one moment. `app_refusal` is why an app that a contract serves
     does not want the mail, by its own tables.
@@ -38,6 +39,7 @@ class GuardFacts:
     suppressed: str | None = None
     step: int = 0
     step_known: bool = True
+    step_before: int | None = None
     condition: str = "always"
     stop_on_reply: bool = True
     previous_state: str | None = None
@@ -72,7 +74,8 @@ class AppFacts:
             refusal = "gone_from_the_app"
         elif self.cancelled:
             refusal = "cancelled_by_the_app"
-        sent_before = facts.step > 0 and self.sent_step == facts.step - 1
+        before = facts.step - 1 if facts.step_before is None else facts.step_before
+        sent_before = facts.step > 0 and self.sent_step >= before
         unknown = facts.previous_state not in ("sending", "in_doubt")
         return replace(
             facts,

@@ -119,6 +119,7 @@ def guard_facts(row: Any, suppressed: str | None) -> GuardFacts:
         suppressed=suppressed,
         step=row["step"],
         step_known=row["step_known"],
+        step_before=row["step_before"],
         condition=row["condition"] or "always",
         stop_on_reply=row["stop_on_reply"] is not False,
         previous_state=row["previous_state"],

@@ -14,6 +14,9 @@ SELECT w.ord,
            AS template_id,
        -- By the follow-up itself: a mail that was tried once keeps its template.
        m.step = 0 OR f.step IS NOT NULL AS step_known,
+       CASE WHEN m.step > 0 THEN coalesce((
+                SELECT max(x.step) FROM {schema}.follow_ups x
+                WHERE x.campaign_id = m.campaign_id AND x.step < m.step), 0) END AS step_before,
        c.status AS campaign_status, c.name AS campaign_name, c.mail_from, c.reply_to, c.headers,
        c.track_opens, c.track_clicks, c.track_text,
        r.email, r.name AS recipient_name, r.data,

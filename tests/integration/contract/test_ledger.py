@@ -318,11 +318,14 @@ async def test_a_follow_up_is_found_by_its_own_id(prisma: Prisma, drizzle_place:
     assert absent.field == "step_id"
 
 
-async def test_a_follow_up_of_a_mail_that_node_has_sent_goes_out(prisma_place: Place) -> None:
+@pytest.mark.parametrize("step", [1, 3], ids=["the next", "the next that is left"])
+async def test_a_follow_up_of_a_mail_that_node_has_sent_goes_out(
+    prisma_place: Place, step: int
+) -> None:
     place, campaign = prisma_place, await prisma_place.app.campaign(1)
-    await add_step(place.app, campaign.id)
+    await add_step(place.app, campaign.id, step)
     await by_node(place, campaign.recipients[0])
-    claim = await place.claim(await place.request(campaign, step=1))
+    claim = await place.claim(await place.request(campaign, step=step))
     assert isinstance(claim, Claimed)
     await place.end(claim)
     assert await place.app.statuses(campaign) == {"SENT": 1}
