@@ -346,6 +346,20 @@ async def test_what_a_recipient_told_us_stays_whatever_the_app_writes_about_them
     assert await place.claim(request) == skipped(reason)
 
 
+async def test_a_reply_that_the_app_knows_of_stops_the_follow_up(
+    prisma: Prisma, drizzle_place: Place
+) -> None:
+    told = "r.\"status\" = 'SENT' AS sent"
+    contract = PRISMA_CONTRACT.replace(told, f"{told}, r.\"messageId\" = 're' AS replied")
+    place = Place(prisma, drizzle_place.database, contract=contract)
+    campaign = await prisma.campaign(1)
+    await add_step(prisma, campaign.id)
+    await by_node(place, campaign.recipients[0])
+    request = await place.request(campaign, step=1)
+    await place.raw.execute('UPDATE "Recipient" SET "messageId" = \'re\'')
+    assert await place.claim(request) == skipped("replied")
+
+
 async def test_an_address_that_another_recipient_has_is_not_taken_over(
     prisma_place: Place,
 ) -> None:

@@ -430,12 +430,15 @@ async def test_an_operators_resend_begins_anew_with_the_rows_own_key(
     assert row["message_id"] == (await bench.world.row(request))["message_id"]
 
 
+@pytest.mark.parametrize("by", ["an earlier claim", "the same claim"])
 async def test_a_late_unknown_ending_does_not_move_a_row_that_is_in_doubt(
-    bench: Bench, transport: ResendTransport
+    bench: Bench, transport: ResendTransport, by: str
 ) -> None:
     request = await mail(bench)
     claim = await sent_by_hand(bench, transport, request)
     await grow_old(bench, 24)
+    if by == "the same claim":
+        await bench.world.execute("UPDATE $messages SET first_marked_at = marked_at")
     await expire(bench.world)
     await bench.world.recovery().resolve_expired()
     answer = await bench.world.settle(claim, MarkReleased("late", 0.0, unknown=True))

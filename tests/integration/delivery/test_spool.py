@@ -19,9 +19,11 @@ from campaign_worker.delivery.settlements import (
     MarkReleased,
     MarkRetry,
     MarkSent,
+    Settled,
     Settlement,
 )
 from campaign_worker.delivery.spool import Drain, from_fields, to_fields
+from campaign_worker.delivery.writing import Writer
 from campaign_worker.errors import RedisAway
 from campaign_worker.queue.endings import Completed
 from campaign_worker.storage.doubts import Doubts, Selection, Verdict
@@ -217,6 +219,27 @@ async def test_an_entry_whose_row_was_put_in_doubt_meanwhile_ends_the_doubt(benc
     await bench.spool.put(Settlement(claim.id, claim.token, MarkSent(MESSAGE_ID, "")))
     assert await drained(bench) == 1
     assert (await bench.world.row(request))["state"] == "sent"
+
+
+@pytest.mark.parametrize(
+    ("ending", "state"),
+    [
+        (MarkFailed(*HARD, suppress=("a\x00@b.example",)), "failed"),
+        (MarkSent(MESSAGE_ID, "250", (Refusal("a\x00@b.example", 550, "5.1.1", "?"),)), "sent"),
+        (MarkRetry("451", float("inf")), "scheduled"),
+        (MarkReleased("later", float("inf")), "scheduled"),
+    ],
+    ids=lambda one: type(one).__name__ if isinstance(one, Ending) else one,
+)
+async def test_an_ending_whose_details_postgres_refuses_is_written_without_them(
+    bench: Bench, ending: Ending, state: str
+) -> None:
+    claim = await bench.world.marked((await bench.world.campaign()).request())
+    writer = Writer(bench.world.ledger, bench.spool, bench.gate)
+    assert await writer.write(Settlement(claim.id, claim.token, ending)) == Settled()
+    row = await bench.world.row(claim)
+    spent = isinstance(ending, MarkFailed | MarkRetry)
+    assert (row["state"], row["attempts"]) == (state, int(spent))
 
 
 async def test_entries_stay_while_postgres_is_away(

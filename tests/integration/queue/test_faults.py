@@ -111,13 +111,15 @@ async def test_every_kind_of_finish_survives_a_lost_reply(
             return "first"
 
         worker = start_worker(process, connection=proxy.url)
-        errors = Events(worker, "completed", "failed")
+        errors = Events(worker, "completed", "failed", "error")
         opts = {"removeOnComplete": True} if ending == "remove" else {"attempts": 2}
         await queue.add(1, **opts, backoff=50)
         await eventually(lambda: errors.of("completed"))
         await worker.close()
     assert await queue.counts() == ({} if ending == "remove" else {"completed": 1})
     assert ran == {"remove": [0], "retry": [0, 1], "defer": [0, 0]}[ending]
+    assert not [error for (error, *_) in errors.of("error") if isinstance(error, JobNotHeld)]
+    assert len(errors.of("failed")) == (ending == "retry")
 
 
 async def test_a_redis_that_restarts_in_the_middle_loses_and_doubles_nothing(
@@ -333,6 +335,32 @@ async def test_a_lock_that_merely_ran_out_while_the_finish_was_under_way_is_take
     await queue.add()
     await eventually(lambda: queue.has(completed=1))
     assert await queue.lock("j0") is None
+
+
+async def test_a_lock_that_a_rival_takes_while_it_is_looked_up_stays_the_rival_s(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    async with TcpProxy(redis_url) as proxy:
+
+        async def process(job: Job, token: str) -> str:
+            await queue.client.delete(queue.keys.lock(job.id))
+            proxy.hold_replies()
+            return "done"
+
+        worker = start_worker(process, connection=proxy.url, skipStalledCheck=True)
+        events = Events(worker, "completed", "failed", "error")
+        await queue.add()
+        # First the finish is refused, then its job is looked up: nobody has the lock.
+        await proxy.held_reply.wait()
+        proxy.pass_all()
+        proxy.hold_replies()
+        await proxy.held_reply.wait()
+        await queue.client.set(queue.keys.lock("j0"), "a rival's")
+        proxy.pass_all()
+        await eventually(lambda: events.seen)
+    assert [type(error) for (error, *_) in events.of("error")] == [JobNotHeld]
+    assert len(events.seen) == 1
+    assert await queue.lock("j0") == "a rival's"
 
 
 async def test_a_loop_that_is_blocked_for_two_lock_durations_loses_no_lock(

@@ -123,6 +123,7 @@ async def test_a_completed_campaign_runs_again_with_what_is_retried(world: World
         "bounced_at = now()",
         "job_id = 'another'",
         "queue = 'another'",
+        "job_attempts = 1",
     ],
 )
 async def test_a_retried_job_reopens_only_what_ran_out_of_attempts_by_it(
