@@ -25,6 +25,7 @@ from campaign_worker.mail.compose import normalize
 from campaign_worker.storage.claim import Claimer
 from campaign_worker.storage.claim_items import ClaimItem
 from campaign_worker.storage.ledger import PostgresLedger
+from shutdown import Deadline
 from tests.integration.storage.kit import (
     JOB,
     LEASE_SECONDS,
@@ -136,6 +137,21 @@ async def test_what_commits_between_the_lock_and_the_guards_is_seen(world: World
     assert isinstance(waiting, NotYet), waiting
     assert waiting.reason == "campaign_paused"
     assert gone == UNSUBSCRIBED
+
+
+async def test_closing_waits_for_no_claim_beyond_its_deadline(world: World) -> None:
+    request = (await world.campaign()).request()
+    async with world.raw.transaction():
+        await world.execute(
+            "INSERT INTO $messages (campaign_id, recipient_id) VALUES ($1, $2)",
+            request.campaign_id,
+            request.recipient_id,
+        )
+        claiming = asyncio.create_task(world.claim(request))
+        await eventually(world.somebody_waits_for_a_lock)
+        await world.ledger.close(Deadline.after(0.05))
+        assert not claiming.done()
+    assert isinstance(await claiming, Claimed)
 
 
 async def test_one_row_is_claimed_by_one_of_many(database_url: str) -> None:

@@ -250,6 +250,17 @@ async def test_a_follow_up_keeps_its_distance_although_its_job_came_early(world:
     assert late.seconds == pytest.approx(3600, abs=2)
 
 
+async def test_a_follow_up_that_is_due_later_than_its_distance_stays_so(world: World) -> None:
+    campaign = await world.campaign()
+    await world.follow_up(campaign, delay_seconds=3600)
+    assert isinstance(await world.claim(campaign.request(step=1)), NotYet)
+    await world.execute("UPDATE $messages SET due_at = now() + interval '2 hours' WHERE step = 1")
+    await world.sent(campaign.request())
+    late = await world.claim(campaign.request(step=1))
+    assert isinstance(late, NotYet), late
+    assert late.seconds == pytest.approx(7200, abs=5)
+
+
 async def test_hard_bounces_are_suppressed_in_the_form_that_claims_look_for(world: World) -> None:
     campaign = await world.campaign(2)
     one, other = [await world.marked(campaign.request(n)) for n in (0, 1)]
