@@ -20,7 +20,7 @@ FROM (
         WHEN x.replay_until > clock_timestamp() THEN 'scheduled'
         WHEN x.marked_at IS NOT NULL THEN 'in_doubt'
         WHEN x.deaths + 1 < $3::integer THEN 'scheduled'
-        WHEN coalesce(x.marked_at, x.first_marked_at) IS NOT NULL THEN 'in_doubt'
+        WHEN x.first_marked_at IS NOT NULL THEN 'in_doubt'
         ELSE 'failed' END AS fate,
         coalesce(x.replay_until > clock_timestamp() AND x.deaths + 1 >= $3::integer, false) AS patient
     FROM {schema}.messages x
