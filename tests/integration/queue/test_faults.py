@@ -68,6 +68,32 @@ async def test_a_claim_that_redis_executes_when_its_worker_is_back_already_is_re
     assert await queue.lock("j0") is None
 
 
+async def test_a_worker_that_is_back_returns_neither_what_it_runs_nor_what_a_rival_runs(
+    queue: Inspector, start_worker: StartWorker, redis_url: str
+) -> None:
+    started: list[str] = []
+    ended = asyncio.Event()
+
+    async def process(job: Job, token: str) -> None:
+        started.append(job.id)
+        await ended.wait()
+
+    async with TcpProxy(redis_url) as proxy:
+        worker = start_worker(process, connection=proxy.url)
+        start_worker(process)
+        await queue.add(2)
+        await eventually(lambda: len(started) == 2)
+        link, known = worker._engine.link, proxy.connections
+        proxy.cut()
+        await eventually(lambda: proxy.connections > known and link.connected)
+        assert await queue.counts() == {"active": 2}
+        ended.set()
+        await eventually(lambda: queue.has(completed=2))
+        await worker.close()
+    assert sorted(started) == ["j0", "j1"]
+    assert [(await queue.job(job_id))["ats"] for job_id in ("j0", "j1")] == ["1", "1"]
+
+
 async def test_a_lost_reply_to_a_finish_repeats_nothing_and_loses_nothing(
     queue: Inspector, start_worker: StartWorker, redis_url: str
 ) -> None:

@@ -183,6 +183,20 @@ async def test_a_job_whose_outcome_is_being_written_is_not_handed_back_beside_th
     assert (tally.finished, tally.handed_back, tally.abandoned) == (1, 0, 0)
 
 
+async def test_a_finish_of_a_quiet_worker_does_not_even_claim_the_next_job(
+    queue: Inspector, start_worker: StartWorker
+) -> None:
+    gate = Gate()
+    worker = start_worker(gate)
+    await queue.add(2)
+    await eventually(lambda: gate.started)
+    worker.quiet()
+    gate.open.set()
+    assert await worker.drain(Deadline.after(2))
+    assert await queue.counts() == {"waiting": 1, "completed": 1}
+    assert (await queue.job("j1")).get("ats") is None
+
+
 async def test_a_claim_in_flight_when_the_worker_goes_quiet_is_handed_back(
     queue: Inspector, start_worker: StartWorker, redis_url: str
 ) -> None:
