@@ -184,6 +184,27 @@ async def test_a_server_that_is_gone_when_a_stale_connection_shows_is_a_transpor
     assert len(sink.mails) == 1
 
 
+@pytest.mark.parametrize("recipients", [["yes@b.example"], ["yes@b.example", "no@b.example"]])
+async def test_a_mail_that_is_given_up_before_its_body_takes_its_connection_with_it(
+    smtp_sink: SmtpSink, transport_to: MakeTransport, recipients: list[str]
+) -> None:
+    """The server waits for its content: the next one would be taken for it, and not be answered."""
+
+    async def refuse() -> None:
+        raise LookupError("no mark")
+
+    smtp_sink.script = lambda q: "550 5.1.1 no" if q.recipient == "no@b.example" else None
+    patient = {"send_timeout_seconds": 60, "connect_timeout_seconds": 60}
+    transport = transport_to(smtp_sink.url, max_connections=1, **patient)
+    with pytest.raises(LookupError):
+        await send(transport, *recipients, before_dot=refuse)
+    async with asyncio.timeout(5):
+        await send(transport)
+    assert [(mail.connection, mail.recipients) for mail in smtp_sink.mails] == [
+        (2, ("r@b.example",))
+    ]
+
+
 async def test_a_421_closes_the_connection(
     smtp_sink: SmtpSink, transport_to: MakeTransport
 ) -> None:
