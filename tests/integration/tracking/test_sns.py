@@ -12,6 +12,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -199,6 +201,16 @@ async def test_another_key_proves_nothing(sns: Sns) -> None:
     sns.pages[PATH] = (200, pem_of(sns, "sns.amazonaws.com", other))
     with pytest.raises(WebhookForged):
         await told(sns, sns.message(SES_BOUNCE))
+
+
+async def test_a_key_that_is_too_short_proves_nothing(sns: Sns) -> None:
+    short = rsa.generate_private_key(65537, 1024)  # noqa: S505 - as a forger would have it
+    sns.pages[PATH] = (200, pem_of(sns, "sns.amazonaws.com", short))
+    message = sns.message(SES_BOUNCE, SignatureVersion="2")
+    signed = read_message(json.dumps(message).encode()).signed
+    signature = short.sign(signed, PKCS1v15(), SHA256())
+    with pytest.raises(WebhookForged):
+        await told(sns, message | {"Signature": base64.b64encode(signature).decode()})
 
 
 async def test_a_key_of_another_kind_proves_nothing(sns: Sns) -> None:
