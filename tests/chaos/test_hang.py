@@ -57,7 +57,7 @@ signal.signal(signal.SIGUSR1, block)
 """
 LOSES_ITS_FETCHER = """
 import asyncio, signal
-from campaign_worker import app
+from campaign_worker import app, logs
 
 def lose(*_):
     [task.cancel() for task in asyncio.all_tasks() if task.get_name() == "fetcher"]
@@ -67,7 +67,7 @@ def run(settings):
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lose)
         return await app.App(settings, claimless_limit_seconds=1.0).run()
 
-    app.logs.configure("json", "info", instance=settings.instance_id)
+    logs.configure("json", "info", instance=settings.instance_id)
     return asyncio.run(main())
 
 app.run = run
