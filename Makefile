@@ -73,7 +73,7 @@ bench-track: venv ## opens and clicks: our tracker, and Node ones that insert pe
 	@$(BIN)/python -m bench.track $(ARGS)
 
 .PHONY: chaos-deploy
-chaos-deploy: venv ## replace a replica every 5 s while 20,000 mails go out (ARGS='--mails 4000 --interval 2 --seed 7')
+chaos-deploy: venv ## replace a replica every 5 s while 20,000 mails go out (ARGS='--mails 8000 --interval 2 --seed 7')
 	@$(BIN)/python -m tests.chaos.deploy $(ARGS)
 
 .PHONY: chaos-kill
