@@ -98,7 +98,10 @@ async def wait_for(what: str, connect: Callable[[], Awaitable[object]]) -> None:
             if said_at is None or now - said_at >= REPEAT_LOG_SECONDS:
                 said_at = now
                 log.warning(
-                    "waiting", for_=what, error=str(error), waited_seconds=round(now - began_at, 1)
+                    "waiting",
+                    server=what,
+                    error=str(error),
+                    waited_seconds=round(now - began_at, 1),
                 )
         else:
             break

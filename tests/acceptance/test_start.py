@@ -30,12 +30,12 @@ async def test_it_waits_for_redis_and_postgres_and_starts_by_itself(
     await site.add(campaign)
     await asyncio.gather(mortal_redis.stop(), mortal_postgres.stop())
     worker = site.start("worker")
-    await worker.says("waiting", for_="Redis", level="warning")
+    await worker.says("waiting", server="Redis", level="warning")
     assert (await worker.status("/health"), await worker.status("/ready")) == (503, 503)
     assert (await worker.health())["state"] == "starting"
     await mortal_redis.start()
     await worker.says("back", what="Redis")
-    await worker.says("waiting", for_="Postgres", level="warning")
+    await worker.says("waiting", server="Postgres", level="warning")
     assert await worker.status("/health") == 503
     await mortal_postgres.start()
     await worker.says("back", what="Postgres")
@@ -56,7 +56,7 @@ async def test_it_waits_for_a_postgres_that_is_away_behind_a_pooler(
     await seen.close()
     await mortal_postgres.stop()
     worker = site.start("worker", command=command)
-    await worker.says("waiting", for_="Postgres", level="warning")
+    await worker.says("waiting", server="Postgres", level="warning")
     await mortal_postgres.start()
     await worker.says("back", what="Postgres")
     await worker.ready()
@@ -69,7 +69,7 @@ async def test_it_starts_when_a_frozen_server_thaws(
     mortal_redis.freeze()
     worker = site.start("worker")
     # Five of these are the time that one try has.
-    await worker.says("waiting", for_="Redis", level="warning", timeout_seconds=20)
+    await worker.says("waiting", server="Redis", level="warning", timeout_seconds=20)
     mortal_redis.thaw()
     await worker.ready()
     assert worker.running
